@@ -8,40 +8,40 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// What a shard gives, to all that poll it together. It takes five reads in a second as well,
-// which SourceOptions.PollInterval keeps.
+// The limits of a shard, for all its pollers together. A shard also accepts only five reads per
+// second, which SourceOptions.PollInterval respects.
 const (
 	shardReadBytes   = 2 << 20                // in a second
-	iteratorInterval = 250 * time.Millisecond // between two iterators; five in a second are allowed
+	iteratorInterval = 250 * time.Millisecond // between two iterators; five per second are allowed
 
 	firstReadPause = 500 * time.Millisecond // after throttling; it doubles
 	lastReadPause  = 8 * time.Second
 
-	firstRecordBytes = 4 << 10 // how large a record is taken to be before one was seen
+	firstRecordBytes = 4 << 10 // the assumed size of a record before the first read
 )
 
-// sourceShard is what the readers of a shard in this process share: its budgets, and what one
-// that is opened after another one takes over.
+// sourceShard is the state that the readers of a shard in this process share: its budgets, and
+// the state that a reader takes over from the one before.
 type sourceShard struct {
 	users int // readers; guarded by the mutex of the stream
 
 	reads, iterators, subscriptions gate
 
 	mu          sync.Mutex // guards the fields below
-	throttled   int        // reads in a row
-	recordBytes int        // of a record, about
+	throttled   int        // throttled reads in a row
+	recordBytes int        // the estimated size of a record
 	left        leftPlace
 	peeked      peekedPlace
 }
 
-// peekedPlace is how far a Peek has come that has found neither a record nor the tip. It is
-// given to one that goes on: a stretch without records may be longer than what a Peek looks at.
+// peekedPlace is where a Peek has stopped that found neither a record nor the tip. The next
+// Peek continues there: a range without records may be longer than one Peek reads.
 type peekedPlace struct {
 	from     braid.Position
 	iterator *string // nil for none
 }
 
-// resumePeek returns where a Peek goes on, nil if it has to begin.
+// resumePeek returns where a Peek continues, nil if it must begin.
 func (s *sourceShard) resumePeek(from braid.Position) (iterator *string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -51,22 +51,22 @@ func (s *sourceShard) resumePeek(from braid.Position) (iterator *string) {
 	return iterator
 }
 
-// suspendPeek keeps how far a Peek has come.
+// suspendPeek stores where a Peek has stopped.
 func (s *sourceShard) suspendPeek(from braid.Position, iterator *string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.peeked = peekedPlace{from, iterator}
 }
 
-// leftPlace is where the last reader was closed. No record lies between both positions, of which
-// one is in a lease, and the other one was known last.
+// leftPlace is where the last reader was closed. No record lies between its two positions: one
+// is in a lease, and the other is the latest known one.
 type leftPlace struct {
 	after    braid.Position
 	at       braid.Position
 	complete time.Time // see shardReader
 }
 
-// use returns what the readers of a shard share. The caller calls leave when it is done.
+// use returns the shared state of a shard's readers. The caller calls leave when it is done.
 func (st *sourceStream) use(id braid.ShardID) *sourceShard {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -82,13 +82,13 @@ func (st *sourceStream) use(id braid.ShardID) *sourceShard {
 func (st *sourceStream) leave(id braid.ShardID) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	st.shards[id].users-- // the next listing forgets a shard that is gone
+	st.shards[id].users-- // the next listing removes a shard that no longer exists
 }
 
-// gate lets one call of a kind through at a time, and none before a time: so what a call has
-// used up is known before the next one.
+// gate admits one call of a kind at a time, and none before a given time, so that the usage of
+// a call is known before the next one.
 type gate struct {
-	turn chan struct{} // holds a token while a call is made or waits for its time
+	turn chan struct{} // has a token while a call runs or waits for its time
 
 	mu   sync.Mutex // guards the field below
 	next time.Time
@@ -96,7 +96,7 @@ type gate struct {
 
 func newGate() gate { return gate{turn: make(chan struct{}, 1)} }
 
-// take waits until a call may be made. The caller calls give after the call.
+// take waits until a call is allowed. The caller calls give after the call.
 func (g *gate) take(ctx context.Context) error {
 	select {
 	case g.turn <- struct{}{}:
@@ -115,7 +115,7 @@ func (g *gate) take(ctx context.Context) error {
 
 func (g *gate) give() { <-g.turn }
 
-// notBefore sets when the next call may be made, unless that is set to be later.
+// notBefore delays the next call until a time, unless it is already delayed longer.
 func (g *gate) notBefore(at time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -124,8 +124,8 @@ func (g *gate) notBefore(at time.Time) {
 	}
 }
 
-// noteRead charges a read that has just brought so much. Kinesis allows no read until the
-// budget of bytes is whole again, which it has used up by then.
+// noteRead charges a read that returned that many bytes. Kinesis allows no read until the
+// budget of bytes is no longer overdrawn.
 func (s *sourceShard) noteRead(records, bytes int) {
 	whole := time.Duration(bytes)*time.Second/shardReadBytes + time.Millisecond
 	s.reads.notBefore(time.Now().Add(whole))
@@ -137,8 +137,8 @@ func (s *sourceShard) noteRead(records, bytes int) {
 	}
 }
 
-// noteThrottled pauses the polling of the shard, since others read it as well. It returns how
-// many calls were refused in a row.
+// noteThrottled pauses the polling of the shard, since other applications read it as well. It
+// returns the number of throttled calls in a row.
 func (s *sourceShard) noteThrottled() int {
 	s.mu.Lock()
 	s.throttled++
@@ -150,7 +150,7 @@ func (s *sourceShard) noteThrottled() int {
 	return fails
 }
 
-// limit returns how many records to ask for, to get about so many bytes.
+// limit returns how many records to request to get about that many bytes.
 func (s *sourceShard) limit(records, bytes int) int32 {
 	s.mu.Lock()
 	defer s.mu.Unlock()

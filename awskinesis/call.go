@@ -8,17 +8,16 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// call is a call of a method that puts. Its fields are guarded by the producer's mutex until
-// it is settled.
+// call is a call of a Put method. The producer's mutex guards its fields until it is settled.
 type call struct {
-	wait    bool // it waits for room, and is tried again
+	wait    bool // it waits for space, and is retried
 	items   []item
 	results []braid.PutResult
-	open    int              // items that are not settled, admitted or not
-	failed  map[string]error // why keys take no more of it
+	open    int              // unsettled items, admitted or not
+	failed  map[string]error // keys whose later items are refused, and why
 
 	settled   chan struct{}
-	done      func() // called when it is settled, without the mutex; may be nil
+	done      func() // called without the mutex when the call is settled; may be nil
 	stopWatch func() bool
 }
 
@@ -68,8 +67,8 @@ func (p *Producer) put(ctx context.Context, entries []braid.Entry, wait bool) ([
 	return c.results, nil
 }
 
-// admit gives the records of the call room in the buffer, and queues them. With an error none
-// was queued; a record that was refused while others were not is settled.
+// admit gives the records of the call space in the buffer, and queues them. If it returns an
+// error, it queued none; a record that was refused while others were queued is settled.
 func (p *Producer) admit(ctx context.Context, c *call) (err error) {
 	defer func() {
 		if err != nil {
@@ -86,7 +85,7 @@ func (p *Producer) admit(ctx context.Context, c *call) (err error) {
 	if p.closed {
 		return braid.ErrClosed
 	}
-	var refused map[*bin]error // by shards, which refuse what comes after it
+	var refused map[*bin]error // by shard, which refuses later records
 	for i := range c.items {
 		it := &c.items[i]
 		if c.wait {
@@ -115,7 +114,7 @@ func (p *Producer) admit(ctx context.Context, c *call) (err error) {
 			p.giveRoom(it.cost())
 			fallthrough
 		case err != nil:
-			p.failAlone(it, err, &settled) // those before it are not affected
+			p.failAlone(it, err, &settled) // earlier ones are not affected
 			continue
 		case !c.wait:
 			p.buffered += it.cost()
@@ -131,8 +130,8 @@ func (p *Producer) admit(ctx context.Context, c *call) (err error) {
 	return nil
 }
 
-// waitForRoom takes room for the item, in the order in which callers came. It gives the
-// mutex up while it waits.
+// waitForRoom reserves space for the item, in the order of the callers. It releases the mutex
+// while it waits.
 func (p *Producer) waitForRoom(ctx context.Context, it *item) error {
 	if p.waiters.len() == 0 && p.hasRoom(it.cost()) {
 		p.buffered += it.cost()
@@ -140,7 +139,7 @@ func (p *Producer) waitForRoom(ctx context.Context, it *item) error {
 	}
 	w := &waiter{cost: it.cost(), ready: make(chan struct{})}
 	p.waiters.push(w)
-	p.ring() // what is there is to go, so that there is room
+	p.ring() // send queued records, to free space
 	p.mu.Unlock()
 	select {
 	case <-w.ready:
@@ -161,7 +160,7 @@ func (p *Producer) hasRoom(cost int) bool {
 	return p.buffered == 0 || p.buffered+cost <= p.opts.BufferBytes
 }
 
-// giveRoom returns room to the buffer, and to those that wait for it.
+// giveRoom returns space to the buffer, and gives it to waiters.
 func (p *Producer) giveRoom(cost int) {
 	p.buffered -= cost
 	for p.waiters.len() > 0 {
@@ -178,7 +177,7 @@ func (p *Producer) giveRoom(cost int) {
 	}
 }
 
-// affordable returns why a record that is not to wait would have to, or nil.
+// affordable returns an error if a record would have to wait though its call must not.
 func (p *Producer) affordable(it *item, refused map[*bin]error) error {
 	b := p.schedule.binOf(it)
 	if err := refused[b]; err != nil {
@@ -188,7 +187,8 @@ func (p *Producer) affordable(it *item, refused map[*bin]error) error {
 	if p.waiters.len() > 0 || !p.hasRoom(it.cost()) {
 		return &braid.ThroughputExceededError{Shard: b.shard, Budget: "producer's BufferBytes", RetryAfter: firstPause}
 	}
-	// What is queued for the shard goes first. With aggregation, records are not what counts.
+	// Queued records of the shard go first. With aggregation, the number of records does not
+	// count.
 	records := b.records + 1
 	if p.opts.AggregateBytes > 0 {
 		records = 1
@@ -203,7 +203,7 @@ func (p *Producer) affordable(it *item, refused map[*bin]error) error {
 	return throttledError(b, at.Sub(now))
 }
 
-// settling is calls that are settled, to be told without the mutex.
+// settling has the settled calls, which are notified without the mutex.
 type settling []*call
 
 func (s settling) tell() {
@@ -237,14 +237,14 @@ func (p *Producer) settle(it *item, result braid.PutResult, settled *settling) {
 	}
 }
 
-// release gives the room of an item back that is settled and not in flight.
+// release frees the space of an item that is settled and not in flight.
 func (p *Producer) release(it *item) {
 	p.giveRoom(it.cost())
-	it.entry.Data = nil // the lane may keep the item for a while
+	it.entry.Data = nil // the lane may keep the item for some time
 }
 
-// fail settles an item that was not stored, or perhaps; and those of its key that its call
-// has queued after it.
+// fail settles an item that was not stored, or whose outcome is unknown, and the later items of
+// its key in its call.
 func (p *Producer) fail(it *item, err error, settled *settling) {
 	if it.settled {
 		return
@@ -262,8 +262,8 @@ func (p *Producer) fail(it *item, err error, settled *settling) {
 	}
 }
 
-// failAlone settles an item that was not stored, or perhaps, and returns why later ones of
-// its key are to be refused.
+// failAlone settles an item that was not stored, or whose outcome is unknown, and returns the
+// error for later ones of its key.
 func (p *Producer) failAlone(it *item, err error, settled *settling) (later error) {
 	later = err
 	if it.maybe || it.inFlight {
@@ -284,7 +284,7 @@ func (p *Producer) failAlone(it *item, err error, settled *settling) (later erro
 	return later
 }
 
-// withdraw settles what is left of a call whose context has ended.
+// withdraw settles the remaining items of a call whose context has ended.
 func (p *Producer) withdraw(c *call, cause error) {
 	var settled settling
 	defer func() { settled.tell() }()

@@ -12,13 +12,13 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// kind is what can be done about a failure.
+// kind is the kind of a failure.
 type kind int8
 
 const (
-	permanent kind = iota // the same request fails again
-	throttle              // nothing was stored; later it may be
-	transient             // it may pass
+	permanent kind = iota // the same request would fail again
+	throttle              // nothing was stored; a retry may succeed
+	transient             // a retry may succeed
 )
 
 // failure is why an attempt failed.
@@ -28,7 +28,7 @@ type failure struct {
 	err   error
 }
 
-// codes are the errors of the service that stand for one of braid's, or for throttling.
+// codes maps errors of the service to errors of braid, and throttling.
 var codes = map[string]struct {
 	kind kind
 	is   error
@@ -49,8 +49,8 @@ var codes = map[string]struct {
 	"RequestLimitExceeded":                   {throttle, braid.ErrThroughputExceeded},
 }
 
-// classify says what a call's error means. An error that the service has not answered with,
-// or a failure of the service itself, leaves open what it has stored.
+// classify classifies a call's error. After an error that is not an answer of the service, or a
+// failure of the service itself, records may have been stored.
 func classify(err error) failure {
 	var api smithy.APIError
 	var response *smithyhttp.ResponseError
@@ -84,7 +84,7 @@ func classify(err error) failure {
 	return failure{kind: transient, maybe: true, err: err}
 }
 
-// neverSent reports whether the SDK gave up before it made a request, such as for want of
+// neverSent reports whether the SDK failed before it sent a request, for instance for lack of
 // credentials or of an endpoint.
 func neverSent(err error) bool {
 	var send *smithyhttp.RequestSendError
@@ -94,8 +94,8 @@ func neverSent(err error) bool {
 	return errors.As(err, &operation) && !errors.As(err, &send) && !errors.As(err, &response) && !errors.As(err, &deserialization)
 }
 
-// classifyEntry says what the error of an entry means. The service says that the entry was
-// not stored, but after a failure of its own it may not know.
+// classifyEntry classifies the error of an entry. The error says that the entry was not stored,
+// but after an internal failure the service may not know.
 func classifyEntry(code, message string) failure {
 	err := fmt.Errorf("%s: %s", code, message)
 	if c, ok := codes[code]; ok {

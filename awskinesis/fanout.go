@@ -15,25 +15,25 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// A subscription lasts five minutes, and takes the place of one that is five seconds old.
+// A subscription lasts five minutes, and can replace one that is at least five seconds old.
 const (
 	renewAfter    = 4*time.Minute + 30*time.Second
-	renewWithin   = 20 * time.Second // after that, so that not all shards renew at once
+	renewWithin   = 20 * time.Second // a random delay after that, so that not all shards renew at once
 	takeoverAfter = 5 * time.Second
-	takeoverPause = time.Second // between two attempts to take a place over
+	takeoverPause = time.Second // between two attempts to replace a subscription
 	takeovers     = 20          // attempts
 
-	drained = 50 * time.Millisecond // of waiting, after which no event can have been there before
-	silence = 30 * time.Second      // the service sends something every few seconds
+	drained = 50 * time.Millisecond // after this wait, an event cannot have been buffered before
+	silence = 30 * time.Second      // the service sends an event every few seconds
 
 	brokenPause = time.Second // after a subscription that broke; it doubles
-	brokenMost  = 5           // in a row without an event, before a reader says so
+	brokenMost  = 5           // broken subscriptions in a row without an event before a reader returns the error
 )
 
 // subscriber is the feed of a subscription. It takes an event when Next is called, and the SDK
-// reads a few ahead: while the processor is busy nothing more is read from the connection, and
-// the service ends a subscription that stands still. The next one begins after the last event
-// that was taken, so what was read ahead comes again.
+// reads a few ahead: while the processor is busy, the connection is not read, and the service
+// ends a stalled subscription. The next one begins after the last event taken, so events that
+// were read ahead are sent again.
 type subscriber struct {
 	stream *sourceStream
 	shard  *sourceShard
@@ -44,7 +44,7 @@ type subscriber struct {
 	cancel context.CancelFunc                   // ends the connection
 	began  time.Time
 	renew  time.Time
-	broken int // subscriptions in a row that have ended without an event
+	broken int // subscriptions in a row that ended without an event
 }
 
 func newSubscriber(r *shardReader, arn string) *subscriber {
@@ -70,12 +70,12 @@ func (f *subscriber) fetch(ctx context.Context, from start, _ consumer.Limits) (
 		if !ok {
 			return portion{}, f.ended()
 		}
-		// Events that have waited here say how it was when they were sent. One for which the
-		// reader has waited is of this moment, and so is the first one of a subscription.
+		// A buffered event describes the shard at the time it was sent. An event for which the
+		// reader has waited is current, and so is the first one of a subscription.
 		fresh := time.Since(now) >= drained || time.Since(f.began) <= freshTip
 		return f.take(event, fresh), nil
 	case <-timer.C:
-		f.close() // what has come meanwhile comes again, after the last event that was taken
+		f.close() // later events are sent again, after the last event taken
 		return portion{}, nil
 	case <-ctx.Done():
 		return portion{}, context.Cause(ctx)
@@ -96,7 +96,7 @@ func (f *subscriber) take(event types.SubscribeToShardEventStream, fresh bool) p
 		atTip:    behind == 0 && fresh,
 		ended:    e.Value.ContinuationSequenceNumber == nil,
 		children: e.Value.ChildShards,
-		asked:    f.began, // it may have waited here since then
+		asked:    f.began, // it may have been buffered since then
 	}
 	if n, err := braid.ParseSequenceNumber(aws.ToString(e.Value.ContinuationSequenceNumber)); err == nil && n.ShardID() == f.id {
 		p.next = braid.AfterSequence(n)
@@ -104,8 +104,8 @@ func (f *subscriber) take(event types.SubscribeToShardEventStream, fresh bool) p
 	return p
 }
 
-// ended says why the subscription is over. One that was ended by its time or its connection
-// is renewed, which is no error.
+// ended returns why the subscription is over. One that ended by its time limit or its
+// connection is renewed, which is no error.
 func (f *subscriber) ended() error {
 	err := f.events.Err()
 	f.close()
@@ -113,8 +113,8 @@ func (f *subscriber) ended() error {
 	case err == nil:
 		return nil
 	case code == "ResourceInUseException":
-		// Another worker has the place, and most likely the lease. Not to take it back at once
-		// lets this one find that out.
+		// Another worker has replaced the subscription, and most likely has the lease. Wait
+		// before taking it back, so that this worker can find that out.
 		f.shard.subscriptions.notBefore(time.Now().Add(takeoverAfter))
 		return fmt.Errorf("the subscription was taken over: %w", err)
 	case code != "" && code != "InternalFailureException" && code != "InternalFailure":
@@ -129,7 +129,7 @@ func (f *subscriber) ended() error {
 	return nil
 }
 
-// notFound has the consumer looked for anew if it may be what is not there.
+// notFound forgets the consumer if the consumer may be what does not exist.
 func (f *subscriber) notFound(err error) error {
 	if codeOf(err) == "ResourceNotFoundException" {
 		f.stream.forgetConsumer()
@@ -137,7 +137,7 @@ func (f *subscriber) notFound(err error) error {
 	return err
 }
 
-// subscribe begins a subscription, when the place is free.
+// subscribe begins a subscription once the one before can be replaced.
 func (f *subscriber) subscribe(ctx context.Context, from start) (err error) {
 	for range takeovers {
 		if err = f.shard.subscriptions.take(ctx); err != nil {
@@ -159,7 +159,7 @@ func (f *subscriber) subscribe(ctx context.Context, from start) (err error) {
 // try makes one attempt to subscribe.
 func (f *subscriber) try(ctx context.Context, from start) error {
 	s := f.stream.source
-	// The connection outlives this call of Next, but not while it is being made.
+	// The connection outlives this call of Next, but the attempt to connect does not.
 	life, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
 	timer := time.AfterFunc(s.opts.RequestTimeout, func() { cancel(errReadTimeout) })

@@ -13,35 +13,35 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// outboxShard is what the forwarder knows of a shard of the outbox.
+// outboxShard is the forwarder's state of a shard of the outbox.
 type outboxShard struct {
-	// flights are the batches that were given to the forwarder and are not behind the
-	// checkpoint for certain, in order. One that is done is removed when it is the first.
+	// flights are the batches, in order, that the forwarder was given and that may be after the
+	// checkpoint. A batch that is done is removed when it is the first.
 	flights fifo[*flight]
 
-	// stored are records behind the checkpoint that need not be put again when they come
-	// again: an earlier lease, which ended too soon, has put them.
+	// stored are records after the checkpoint that must not be put when they are delivered
+	// again: an earlier lease, which ended before its checkpoint, has put them.
 	stored map[braid.SequenceNumber]struct{}
 
-	lease   *consumer.Checkpointer // of the last lease; nil if there was none
-	waiting braid.Position         // of the first record that was not given to the forwarder
+	lease   *consumer.Checkpointer // of the last lease; nil before the first
+	waiting braid.Position         // the position of the first record that the forwarder was not given
 }
 
-// flight is a batch on its way. The first two fields belong to the goroutine that works on it,
+// flight is a batch in flight. The first two fields belong to the goroutine that works on it,
 // until ended is closed.
 type flight struct {
 	records []consumer.Record
-	done    []bool // those that no longer need to be put
+	done    []bool // records that no longer need to be put
 
-	ended chan struct{} // closed when nothing works on it any more
+	ended chan struct{} // closed when no goroutine works on it
 
-	open    int                    // those that are not done
-	numbers []braid.SequenceNumber // of all records, once they are done; then records is empty
-	trouble trouble                // why records are not done, of the last attempt
-	lost    bool                   // its lease has ended before they were
+	open    int                    // the number of records that are not done
+	numbers []braid.SequenceNumber // of all records, once all are done; then records is empty
+	trouble trouble                // why records are not done, from the last attempt
+	lost    bool                   // its lease ended before they were done
 }
 
-// shardLocked returns the shard of that id.
+// shardLocked returns the state of a shard.
 func (f *Forwarder) shardLocked(id braid.ShardID) *outboxShard {
 	sh := f.shards[id]
 	if sh == nil {
@@ -63,8 +63,8 @@ func (f *Forwarder) newLease(lease consumer.Lease) consumer.Processor {
 	return &forwarding{f, f.shardLocked(lease.Shard)}
 }
 
-// Initialize takes over what the lease before has left: which records were put, though its
-// checkpoint has not passed them.
+// Initialize takes over the state of the lease before: the records that it put and that its
+// checkpoint did not pass.
 func (l *forwarding) Initialize(ctx context.Context, c *consumer.Checkpointer) error {
 	f, sh := l.f, l.shard
 	if err := f.waitForFlights(ctx, sh); err != nil {
@@ -78,7 +78,7 @@ func (l *forwarding) Initialize(ctx context.Context, c *consumer.Checkpointer) e
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	again := sh.lease != nil && begins.SequenceNumber.Compare(sh.lease.Lease().Checkpoint.SequenceNumber) < 0
-	if sh.stored == nil || again { // App.Seek has asked for what was put before
+	if sh.stored == nil || again { // after App.Seek, records are to be put again
 		sh.stored = make(map[braid.SequenceNumber]struct{})
 	} else {
 		for _, fl := range sh.flights.all() {
@@ -89,7 +89,7 @@ func (l *forwarding) Initialize(ctx context.Context, c *consumer.Checkpointer) e
 				switch rec := &fl.records[i]; {
 				case fl.done[i]:
 					sh.stored[rec.SequenceNumber] = struct{}{}
-				case rec.ArrivalTime.Before(f.floor): // it was trimmed while it was on its way
+				case rec.ArrivalTime.Before(f.floor): // it was trimmed while it was in flight
 					f.countDropped(1, rec.Size())
 				}
 			}
@@ -105,8 +105,8 @@ func (l *forwarding) Initialize(ctx context.Context, c *consumer.Checkpointer) e
 	return nil
 }
 
-// waitForFlights waits until nothing works on a shard's batches any more, whose lease has
-// ended: so they soon are.
+// waitForFlights waits until no goroutine works on a shard's batches. Their lease has ended, so
+// they end soon.
 func (f *Forwarder) waitForFlights(ctx context.Context, sh *outboxShard) error {
 	f.mu.Lock()
 	flights := slices.Clone(sh.flights.all())
@@ -121,7 +121,7 @@ func (f *Forwarder) waitForFlights(ctx context.Context, sh *outboxShard) error {
 	return nil
 }
 
-// positionOf returns the position behind a checkpoint.
+// positionOf returns the position after a checkpoint.
 func positionOf(c consumer.Checkpoint) braid.Position {
 	if c.SequenceNumber.IsZero() {
 		return c.Start
@@ -129,8 +129,8 @@ func positionOf(c consumer.Checkpoint) braid.Position {
 	return braid.AfterSequence(c.SequenceNumber)
 }
 
-// ProcessRecords puts a batch. With strict order it returns when the whole batch is done, and
-// otherwise when the producer has the records, in their order.
+// ProcessRecords puts a batch. With strict order it returns when the whole batch is done,
+// otherwise when the producer has all its records, in order.
 func (l *forwarding) ProcessRecords(ctx context.Context, batch *consumer.Batch) error {
 	fl, err := l.give(ctx, batch)
 	if fl == nil {
@@ -145,14 +145,14 @@ func (l *forwarding) ProcessRecords(ctx context.Context, batch *consumer.Batch) 
 		return l.finish(ctx, batch.Checkpointer, fl, t)
 	}
 	go func() { // ends with the lease, and closes ended, for which Run and the next lease wait
-		_ = l.finish(ctx, batch.Checkpointer, fl, t) // it is the cause of ctx, or ends Run
+		_ = l.finish(ctx, batch.Checkpointer, fl, t) // the error is the cause of ctx, or ends Run
 	}()
 	return nil
 }
 
-// give notes a batch as given to the forwarder. What is to be put of it comes back as a
-// flight, nil if there is nothing: the rest has been put before, or is dropped. An error is the
-// cause of ctx, and nothing is given.
+// give notes that the forwarder was given a batch. It returns the records to put as a flight,
+// nil for none: the others have been put before, or were dropped. An error is the cause of ctx;
+// then the batch was not given.
 func (l *forwarding) give(ctx context.Context, batch *consumer.Batch) (*flight, error) {
 	f, sh := l.f, l.shard
 	if err := f.dropping.take(ctx); err != nil {
@@ -180,18 +180,18 @@ func (l *forwarding) give(ctx context.Context, batch *consumer.Batch) (*flight, 
 	}
 	f.mu.Unlock()
 	f.dropping.end()
-	_ = batch.Ack(passed...) // an error is that the lease is lost
+	_ = batch.Ack(passed...) // an error means that the lease is lost
 	return fl, nil
 }
 
-// attempt is a call of the producer for some records of a flight.
+// attempt is one call of the producer for some records of a flight.
 type attempt struct {
-	call *call // nil if there is none that can be put
+	call *call // nil if no record can be put
 	sent []int // the records, by their index
 }
 
-// begin gives the producer the records of a flight that are not done, in their order. Those
-// that Kinesis cannot take are dealt with first. An error is the cause of ctx, or ends Run.
+// begin gives the producer the records of a flight that are not done, in order. It first
+// handles those that Kinesis cannot accept. An error is the cause of ctx, or ends Run.
 func (l *forwarding) begin(ctx context.Context, c *consumer.Checkpointer, fl *flight) (attempt, error) {
 	var t attempt
 	var entries []braid.Entry
@@ -228,8 +228,8 @@ func (l *forwarding) begin(ctx context.Context, c *consumer.Checkpointer, fl *fl
 	return t, err
 }
 
-// finish waits for the outcome of an attempt, and makes others until all records of the flight
-// are done. An error is the cause of ctx, or ends Run.
+// finish waits for the outcome of an attempt, and makes more attempts until all records of the
+// flight are done. An error is the cause of ctx, or ends Run.
 func (l *forwarding) finish(ctx context.Context, c *consumer.Checkpointer, fl *flight, t attempt) (err error) {
 	defer func() { l.end(fl, err) }()
 	for fails := 1; ; fails++ {
@@ -256,7 +256,7 @@ func (l *forwarding) finish(ctx context.Context, c *consumer.Checkpointer, fl *f
 	}
 }
 
-// How long a pause between two attempts is. It doubles.
+// The pause between two attempts, which doubles.
 const (
 	forwardPause        = 100 * time.Millisecond
 	longestForwardPause = 30 * time.Second
@@ -273,7 +273,7 @@ func pauseFor(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// settle waits for the outcome of an attempt, and reports whether any record is done now.
+// settle waits for the outcome of an attempt, and reports whether it finished any record.
 func (l *forwarding) settle(ctx context.Context, c *consumer.Checkpointer, fl *flight, t attempt) (progress bool) {
 	if t.call == nil {
 		return false
@@ -284,7 +284,7 @@ func (l *forwarding) settle(ctx context.Context, c *consumer.Checkpointer, fl *f
 		l.f.to.withdraw(t.call, context.Cause(ctx))
 	}
 	var done []int
-	var failed map[string]bool // keys of which a record has failed: the later ones have its error
+	var failed map[string]bool // keys with a failed record, whose later records have the same error
 	for n, i := range t.sent {
 		rec, err := &fl.records[i], t.call.results[n].Err
 		if err == nil {
@@ -302,7 +302,7 @@ func (l *forwarding) settle(ctx context.Context, c *consumer.Checkpointer, fl *f
 		failed[rec.PartitionKey] = true
 		switch {
 		case ctx.Err() != nil:
-			// the lease has ended, and Initialize sees to what is left
+			// the lease has ended, and Initialize handles the rest
 		case !errors.Is(err, braid.ErrInvalidArgument) || errors.Is(err, braid.ErrOutcomeUnknown):
 			l.note(fl, err)
 		case l.refuse(ctx, fl, i, err):
@@ -313,8 +313,8 @@ func (l *forwarding) settle(ctx context.Context, c *consumer.Checkpointer, fl *f
 	return len(done) > 0
 }
 
-// refuse gives a record that Kinesis refuses to whom the options name, and reports whether it
-// was taken. If not, that is noted.
+// refuse gives a refused record to the hook or the dead-letter stream of the options, and
+// reports whether that succeeded. If not, it notes the trouble.
 func (l *forwarding) refuse(ctx context.Context, fl *flight, i int, cause error) (taken bool) {
 	rec := &fl.records[i].Record
 	log := l.f.log.With("shard", rec.ShardID, "record", rec.SequenceNumber, "error", cause)
@@ -340,7 +340,7 @@ func (l *forwarding) refuse(ctx context.Context, fl *flight, i int, cause error)
 	return true
 }
 
-// callHook makes an error of a panic: the batch must not come again for that.
+// callHook turns a panic into an error: a panic must not make the batch come again.
 func callHook(hook func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -350,7 +350,7 @@ func callHook(hook func() error) (err error) {
 	return hook()
 }
 
-// maxLetterError bounds the text of an error in a dead letter.
+// maxLetterError is the maximal length of an error's text in a dead letter.
 const maxLetterError = 4 << 10
 
 func (f *Forwarder) putDeadLetter(ctx context.Context, rec *braid.Record, cause error) error {
@@ -378,8 +378,7 @@ func (f *Forwarder) putDeadLetter(ctx context.Context, rec *braid.Record, cause 
 	return err
 }
 
-// markDone notes that records of a flight no longer need to be put, and has the checkpoint
-// follow.
+// markDone marks records of a flight as done, and moves the checkpoint.
 func (l *forwarding) markDone(c *consumer.Checkpointer, fl *flight, done []int) {
 	if len(done) == 0 {
 		return
@@ -390,7 +389,7 @@ func (l *forwarding) markDone(c *consumer.Checkpointer, fl *flight, done []int) 
 		records[n] = fl.records[i]
 		fl.done[i] = true
 	}
-	if fl.open -= len(done); fl.open == 0 { // the data need not wait for the checkpoint
+	if fl.open -= len(done); fl.open == 0 { // frees the data before the checkpoint
 		fl.numbers = make([]braid.SequenceNumber, len(fl.records))
 		for i := range fl.records {
 			fl.numbers[i] = fl.records[i].SequenceNumber
@@ -402,15 +401,15 @@ func (l *forwarding) markDone(c *consumer.Checkpointer, fl *flight, done []int) 
 		q.pop()
 	}
 	l.f.mu.Unlock()
-	_ = c.Ack(records...) // an error is that the lease is lost
+	_ = c.Ack(records...) // an error means that the lease is lost
 }
 
-// isBefore reports whether all of the flight is done and behind the checkpoint.
+// isBefore reports whether the whole flight is done and before the checkpoint.
 func (fl *flight) isBefore(checkpoint braid.SequenceNumber) bool {
 	return fl.open == 0 && fl.numbers[len(fl.numbers)-1].Compare(checkpoint) <= 0
 }
 
-// end notes that nothing works on the flight any more.
+// end notes that no goroutine works on the flight any more.
 func (l *forwarding) end(fl *flight, err error) {
 	l.f.mu.Lock()
 	fl.lost = err != nil
@@ -418,7 +417,7 @@ func (l *forwarding) end(fl *flight, err error) {
 	close(fl.ended)
 }
 
-// note notes why records of a flight are not done.
+// note stores why records of a flight are not done.
 func (l *forwarding) note(fl *flight, err error) {
 	l.f.mu.Lock()
 	defer l.f.mu.Unlock()

@@ -18,15 +18,16 @@ import (
 	"github.com/braidstream/braid/internal/logs"
 )
 
-// Forwarder puts the records of a stream of a database to a stream of Kinesis, so that the
-// first is a durable outbox of the second: what a program puts there is stored at once, by
-// itself or in one transaction with other writes, and comes to Kinesis when the link allows.
+// Forwarder puts the records of a database's stream to a stream of Kinesis, which makes the
+// first a durable outbox of the second: a record that a program puts there is stored at once,
+// alone or in one transaction with other writes, and reaches Kinesis when the connection allows
+// it.
 //
 // It is an application of package consumer: its checkpoint passes a record only when Kinesis
 // has stored it and all records before it in their shard of the outbox, so a crash loses
-// nothing. After a crash, records behind the checkpoint are put again. As long as a Forwarder
-// runs it puts each record once, but for attempts whose outcome nobody knows, as with any
-// client of Kinesis: see [Producer].
+// nothing. After a crash, records after the checkpoint are put again. While a Forwarder runs,
+// it puts each record once, except after attempts with an unknown outcome, as with any client
+// of Kinesis: see [Producer].
 //
 // All methods may be called by any number of goroutines.
 type Forwarder struct {
@@ -40,88 +41,87 @@ type Forwarder struct {
 	room   room
 	failed chan struct{} // closed when failure is set
 
-	// dropping keeps what was given to the forwarder and what is dropped apart. It is taken
-	// while a batch is noted as given, and while records are chosen and dropped.
+	// dropping keeps a record from being both forwarded and dropped. It is held while a batch
+	// is given to the forwarder, and while records are chosen and dropped.
 	dropping turn
 
 	mu      sync.Mutex // guards the fields below and every outboxShard and flight
 	ran     bool       // Run was called
 	shards  map[braid.ShardID]*outboxShard
-	floor   time.Time // what arrived before, and was not given to the forwarder by then, was dropped
-	failure error     // that ends Run
+	floor   time.Time // earlier records that the forwarder had not been given were dropped
+	failure error     // the error that ends Run
 }
 
 // ForwarderOptions are the settings of a [Forwarder]. The zero value of each field is a safe
 // default.
 type ForwarderOptions struct {
-	// App names the application in whose leases the progress is stored, as App of
+	// App is the name of the application whose leases store the progress, as App of
 	// [consumer.Config]. The default is "forward-" and the name of the outbox. Forwarders of
 	// one outbox to several streams need different names.
 	App string
 
-	// Fast keeps putting records while earlier ones of their key wait to be put again. By
-	// default the order of each partition key is strict: no record is put before Kinesis has
-	// stored, or OnRefused or the DeadLetterStream has taken, all earlier ones of its key. A
-	// batch of a shard of the outbox (up to 1 MiB) waits until the one before it is done, so
-	// a record that cannot be put holds back its key at once, and its shard of the outbox
-	// with the next batch; other shards go on. More shards of the outbox put more at once.
+	// Fast puts records even while earlier ones of their key wait for a retry. By default the
+	// order of each partition key is strict: no record is put before Kinesis has stored, or
+	// OnRefused or the DeadLetterStream has taken, all earlier ones of its key. A batch of a
+	// shard of the outbox (up to 1 MiB) waits until the one before it is done, so a record that
+	// cannot be put blocks its key at once, and its shard of the outbox from the next batch on;
+	// other shards go on. More shards of the outbox put more in parallel.
 	//
-	// Fast does not wait for the batch before, so a slow key, or a shard of Kinesis that is
-	// throttled, holds back others less. The order is that of the producer, which throttling,
-	// failures of the link and reshards do not change. But records that the service turned
-	// down for another reason, such as missing permissions, come behind later ones of their
-	// key when they are put again.
+	// Fast does not wait for the batch before, so a slow key, or a throttled shard of Kinesis,
+	// delays others less. The order is that of the producer, which survives throttling, network
+	// failures and reshards. But records that the service refused for another reason, such as
+	// missing permissions, arrive after later ones of their key when they are retried.
 	//
-	// Use it where keys, or shards of Kinesis, differ in pace: the others go on until about
-	// 1 MiB of a shard of the outbox is on its way. The gain in throughput is small: a third
-	// for records that are put by themselves, and next to nothing for aggregated ones.
+	// Use it if keys, or shards of Kinesis, differ in pace: the others go on until about 1 MiB
+	// of a shard of the outbox is in flight. The gain in throughput is small: a third for
+	// single records, and almost nothing for aggregated ones.
 	Fast bool
 
-	// MaxBytes and MaxAge bound what waits in the outbox: bytes of partition keys and data,
-	// and the time since the oldest such record arrived. 0, the default, means no bound.
+	// MaxBytes and MaxAge limit the records that wait in the outbox: the bytes of their
+	// partition keys and data, and the time since the arrival of the oldest. 0, the default,
+	// means no limit.
 	//
-	// Beyond a bound, by default, [Forwarder.PutRecord], [Forwarder.PutRecords] and
-	// [Forwarder.Admit] refuse with [ErrOutboxFull] until Kinesis has stored enough. Records
-	// that are put to the stream in another way are counted, at the latest after a second,
-	// but not refused.
+	// Beyond a limit, by default, [Forwarder.PutRecord], [Forwarder.PutRecords] and
+	// [Forwarder.Admit] refuse with [ErrOutboxFull] until Kinesis has stored enough. Other puts
+	// to the stream are counted within a second, but not refused.
 	MaxBytes int64
 	MaxAge   time.Duration
 
-	// DropOldest, beyond a bound, removes the oldest records from the outbox instead, by
-	// [braid.Stream.Trim], until what is left is within the bounds, and never more than that
-	// takes. Each time it is logged, with how many they were, and counted in the
-	// [ForwarderStatus]. Run checks the bounds once a second. Records that are on their way
-	// to Kinesis, up to about 1 MiB of each shard of the outbox, are neither counted then nor
-	// dropped, unless the process ends before they are stored. Trim is for all who read
-	// the stream: use it for one that is an outbox and nothing else.
+	// DropOldest removes the oldest records from the outbox beyond a limit instead, with
+	// [braid.Stream.Trim], and no more than necessary. Each time it logs their number, and
+	// counts them in the [ForwarderStatus]. Run checks the limits once a second. Records in
+	// flight to Kinesis, up to about 1 MiB of each shard of the outbox, are neither counted nor
+	// dropped, unless the process ends before they are stored. A trim affects all readers of
+	// the stream: use DropOldest only for a stream that is nothing but an outbox.
 	DropOldest bool
 
-	// OnRefused is called with a record that Kinesis refuses for good, since it is too large
-	// or invalid, and with the error. After nil the forwarder passes the record; after an
-	// error it calls again, after a pause. It may be called for several records at once, and
-	// again after a crash. It must return when ctx ends.
+	// OnRefused is called with a record that Kinesis refuses permanently because it is too
+	// large or invalid, and with the error. If OnRefused returns nil, the forwarder skips the
+	// record; if it returns an error, the forwarder calls it again after a pause. It may be
+	// called for several records concurrently, and again after a crash. It must return when ctx
+	// ends.
 	OnRefused func(ctx context.Context, record braid.Record, err error) error
 
-	// DeadLetterStream, in place of OnRefused, is the stream of the database that takes
-	// records which Kinesis refuses for good, each as a [consumer.DeadLetter]. Without either, a
-	// refused record stays where it is: it is tried again every half minute, the
-	// ForwarderStatus and the log say so, and with strict order its shard of the outbox waits.
+	// DeadLetterStream, an alternative to OnRefused, is the stream of the database for records
+	// that Kinesis refuses permanently, each as a [consumer.DeadLetter]. Without either, a
+	// refused record is retried every half minute, which the ForwarderStatus and the log
+	// report, and with strict order its shard of the outbox waits.
 	DeadLetterStream string
 
-	// StopTimeout is how long records that are on their way may take when the forwarder is
-	// stopped or paused. Then they are given up, and are put again when it goes on. The
+	// StopTimeout is how long records in flight may take when the forwarder is stopped or
+	// paused. After it, the forwarder gives them up, and puts them again when it continues. The
 	// default is 30 s.
 	StopTimeout time.Duration
 
-	// Logger gets what is refused, dropped or cannot be put, and the messages of package
-	// consumer. nil means that warnings and errors go to [slog.Default].
+	// Logger gets messages about refused and dropped records and failed puts, and those of
+	// package consumer. With nil, warnings and errors go to [slog.Default].
 	Logger *slog.Logger
 }
 
-// NewForwarder returns a forwarder from the stream of that name to that of the producer.
+// NewForwarder returns a forwarder from the stream of that name to the producer's stream.
 // Nothing happens before [Forwarder.Run]. nil options are safe defaults. The outbox need not
-// exist yet. The producer stays the caller's, who may use it otherwise, and closes it after Run
-// has returned. Errors: [braid.ErrInvalidArgument].
+// exist yet. The caller may use the producer for other puts, and closes it after Run has
+// returned. Errors: [braid.ErrInvalidArgument].
 func NewForwarder(db *braid.DB, outbox string, to *Producer, opts *ForwarderOptions) (*Forwarder, error) {
 	f := &Forwarder{
 		db:       db,
@@ -148,7 +148,7 @@ func NewForwarder(db *braid.DB, outbox string, to *Producer, opts *ForwarderOpti
 		Streams:         []string{outbox},
 		Logger:          f.opts.Logger,
 		Checkpoints:     consumer.Acks,
-		MaxAttempts:     -1, // what is to be done about failures is decided here
+		MaxAttempts:     -1, // the forwarder itself decides about retries
 		HandOverTimeout: f.opts.StopTimeout,
 	}, consumer.PerLease(f.newLease))
 	if err != nil {
@@ -193,13 +193,13 @@ func (f *Forwarder) wrap(op string, err error) error {
 	return fmt.Errorf("awskinesis: %s %.300q: %w", op, f.outbox, err)
 }
 
-// Run forwards until ctx ends or [Forwarder.Stop] is called. Then it waits for what is on its
-// way, up to StopTimeout, stores the checkpoints, and returns nil. What Kinesis has not
-// confirmed by then is given up, and put again by the next forwarder.
+// Run forwards until ctx ends or [Forwarder.Stop] is called. Then it waits up to StopTimeout
+// for records in flight, stores the checkpoints, and returns nil. The next forwarder puts
+// records again that Kinesis has not confirmed by then.
 //
 // Errors: [braid.ErrClosed] if the producer was closed, and those of Run of a
-// [consumer.Worker], such as when the database is closed under it. Run can be called once: then
-// it returns [braid.ErrInvalidArgument] at once, and changes nothing about the first call.
+// [consumer.Worker], for instance when the database is closed. Run can be called only once: a
+// second call returns [braid.ErrInvalidArgument] at once, and does not affect the first.
 func (f *Forwarder) Run(ctx context.Context) error {
 	f.mu.Lock()
 	again := f.ran
@@ -215,12 +215,12 @@ func (f *Forwarder) Run(ctx context.Context) error {
 		case <-f.failed:
 			now, cancel := context.WithCancel(ctx)
 			cancel()
-			_ = f.worker.Stop(now) // returns what its Run does
+			_ = f.worker.Stop(now) // returns the error of its Run
 		case <-over.Done():
 		}
 	})
 	if f.opts.DropOldest {
-		f.keepWithinBounds(ctx) // before anything is forwarded
+		f.keepWithinBounds(ctx) // before the first record is forwarded
 		helpers.Go(func() { f.keepBounds(over) })
 	}
 	err := f.worker.Run(ctx)
@@ -237,8 +237,8 @@ func (f *Forwarder) Run(ctx context.Context) error {
 	return f.wrap("forward", errors.Join(f.failure, err))
 }
 
-// Stop ends Run, and waits until it has returned. What is on its way is given up when ctx
-// ends, in place of StopTimeout. It returns what Run does.
+// Stop ends Run, and waits until it has returned. Run gives up records in flight when ctx ends,
+// instead of after StopTimeout. Stop returns the error of Run.
 func (f *Forwarder) Stop(ctx context.Context) error {
 	return f.wrap("stop", f.worker.Stop(ctx))
 }
@@ -257,25 +257,26 @@ func (f *Forwarder) fail(err error) {
 // forwarded: see [consumer.App]. A pause lasts across restarts.
 func (f *Forwarder) App() *consumer.App { return f.worker.App() }
 
-// ForwarderStatus is a [Forwarder] at one time.
+// ForwarderStatus is the state of a [Forwarder] at one moment.
 type ForwarderStatus struct {
-	// Outbox is the application: what waits, in all and in each shard of the outbox, and
-	// what is paused. Its BehindRecords count what lies behind the checkpoints.
+	// Outbox is the status of the application: the records that wait, in total and in each
+	// shard of the outbox, and what is paused. Its BehindRecords count the records after the
+	// checkpoints.
 	Outbox consumer.Status
 
-	// Err is why records that are on their way have to wait, nil if they need not, and Since
-	// is when that began: Kinesis cannot be reached or throttles everything, it has turned
-	// records down, or OnRefused or the DeadLetterStream has failed.
+	// Err is the reason why records in flight have to wait, nil if they do not, and Since is
+	// when that began: Kinesis cannot be reached or throttles everything, it has refused
+	// records, or OnRefused or the DeadLetterStream has failed.
 	Err   error     `json:",omitempty"`
 	Since time.Time `json:",omitzero"`
 
-	// What follows is counted from when the forwarder was made.
+	// The following counts begin with NewForwarder.
 
 	Forwarded, ForwardedBytes int64 // stored by Kinesis: records, and their partition keys and data
 	Refused                   int64 // records taken by OnRefused or the DeadLetterStream
-	Rejected                  int64 // records that PutRecord, PutRecords and Admit refused as the outbox was full
+	Rejected                  int64 // records that PutRecord, PutRecords and Admit refused because the outbox was full
 	Dropped, DroppedBytes     int64 // removed by DropOldest
-	InFlight                  int64 // records that were read, and are not done now
+	InFlight                  int64 // records that were read and are not done
 }
 
 type (
@@ -299,8 +300,8 @@ func (s *ForwarderStatus) UnmarshalJSON(text []byte) error {
 	return err
 }
 
-// Status returns what the forwarder does, and how far behind it is. The errors are those of
-// Status of a [consumer.App]: [consumer.ErrAppNotFound] if it has never run.
+// Status returns the state of the forwarder and its lag. The errors are those of Status of a
+// [consumer.App]: [consumer.ErrAppNotFound] if it has never run.
 func (f *Forwarder) Status(ctx context.Context) (ForwarderStatus, error) {
 	outbox, err := f.App().Status(ctx)
 	if err != nil {

@@ -20,15 +20,15 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// KMSClient is what a [KMS] needs of the service. A *kms.Client of the AWS SDK for Go v2 is
-// one. All methods may be called by several goroutines at once.
+// KMSClient has the methods of the service that a [KMS] needs. A *kms.Client of the AWS SDK for
+// Go v2 implements it. All methods must be safe for concurrent use.
 type KMSClient interface {
 	DescribeKey(ctx context.Context, in *kms.DescribeKeyInput, options ...func(*kms.Options)) (*kms.DescribeKeyOutput, error)
 	Encrypt(ctx context.Context, in *kms.EncryptInput, options ...func(*kms.Options)) (*kms.EncryptOutput, error)
 	Decrypt(ctx context.Context, in *kms.DecryptInput, options ...func(*kms.Options)) (*kms.DecryptOutput, error)
 }
 
-// The encryption context that a [KMS] adds to what [KMSOptions] has.
+// The keys that a [KMS] adds to the encryption context of [KMSOptions].
 const (
 	contextStream  = "braid:stream"
 	contextPurpose = "braid:purpose"
@@ -43,30 +43,30 @@ const (
 
 // KMSOptions are the settings of a [KMS]. The zero value of each field is a safe default.
 type KMSOptions struct {
-	// EncryptionContext is added to the encryption context of each data key, such as the
-	// name of the database. It is no secret, and must be the same for as long as the data
-	// is to be read. Keys must not begin with "aws:" or "braid:".
+	// EncryptionContext is added to the encryption context of each data key, for instance the
+	// name of the database. It is not secret, and must stay the same as long as the data is
+	// read. Keys must not begin with "aws:" or "braid:".
 	EncryptionContext map[string]string
 
-	// Timeout bounds each call of a method, the SDK's own attempts included, if the
-	// caller's context does not end earlier. The default is 5 s.
+	// Timeout limits each call of a method, including the SDK's retries, if the caller's
+	// context does not end earlier. The default is 5 s.
 	Timeout time.Duration
 
-	// CacheFor is how long the answers of the service are used again: descriptions of keys,
-	// and data keys that were unwrapped. The default is 5 minutes; a negative value is
-	// never. A key that is disabled or whose permissions are withdrawn works for that long,
-	// and in a database that is open its data keys work until it is closed.
+	// CacheFor is how long answers of the service are cached: descriptions of keys, and
+	// unwrapped data keys. The default is 5 minutes; a negative value disables the cache. A key
+	// that is disabled or whose permissions are withdrawn still works for that time, and in an
+	// open database its data keys work until the database is closed.
 	CacheFor time.Duration
 
-	// CacheEntries bounds how many answers are kept. The default is 1,000; each takes some
-	// hundred bytes.
+	// CacheEntries is the maximal number of cached answers. The default is 1,000; each takes a
+	// few hundred bytes.
 	CacheEntries int
 }
 
-// KMS is a [braid.KeyProvider] whose keys are in AWS KMS and never leave it: the service
-// wraps and unwraps the data keys of streams. Give it to braid.Options.KeyProvider, and the
-// ARN, id or alias of a symmetric key to Stream.StartEncryption. An alias stands for the key
-// that it names at that time.
+// KMS is a [braid.KeyProvider] whose keys are in AWS KMS and never leave it: the service wraps
+// and unwraps the data keys of streams. Give it to braid.Options.KeyProvider, and the ARN, id
+// or alias of a symmetric key to Stream.StartEncryption. An alias means the key that it names
+// at that time.
 //
 // Each data key is bound to its stream by an encryption context with the keys "braid:stream",
 // the name of the stream, and "braid:purpose", which is "records". So CloudTrail says which
@@ -82,10 +82,10 @@ type KMSOptions struct {
 //
 //	"StringEquals": {"kms:EncryptionContext:braid:stream": "orders"}
 //
-// A stream that encrypts costs one Encrypt a day and one DescribeKey in that time at most, and
-// a database that is opened costs one Decrypt for each data key that is read with. A failure
-// is remembered for a second, so that readers do not queue for a service that is down. All
-// methods may be called by any number of goroutines.
+// An encrypting stream costs at most one Encrypt and one DescribeKey a day, and opening a
+// database costs one Decrypt for each data key that is used for reading. A failure is cached
+// for a second, so that readers do not queue for a service that is down. All methods are safe
+// for concurrent use.
 type KMS struct {
 	client KMSClient
 	opts   KMSOptions
@@ -96,10 +96,10 @@ type KMS struct {
 
 var _ braid.KeyProvider = (*KMS)(nil)
 
-// question is a call whose answer can be used again: a hash of all that goes into it.
+// question identifies a call whose answer can be cached: a hash of its arguments.
 type question [sha256.Size]byte
 
-// answer is what came of it. It is used until that time.
+// answer is a cached answer, valid until that time.
 type answer struct {
 	id    string // of DescribeKey
 	key   []byte // of Decrypt
@@ -107,8 +107,8 @@ type answer struct {
 	until time.Time
 }
 
-// NewKMS returns a provider that calls the service by the client. It makes no call. nil
-// options are safe defaults. Errors: [braid.ErrInvalidArgument].
+// NewKMS returns a provider that uses the client. It makes no call. nil options are safe
+// defaults. Errors: [braid.ErrInvalidArgument].
 func NewKMS(client KMSClient, opts *KMSOptions) (*KMS, error) {
 	k := &KMS{client: client, answers: make(map[question]answer)}
 	if opts != nil {
@@ -212,7 +212,7 @@ func (k *KMS) context(stream, purpose string) map[string]string {
 	return all
 }
 
-// ask returns the answer that is remembered, or that of the call.
+// ask returns the cached answer, or that of the call.
 func (k *KMS) ask(ctx context.Context, q question, call func(context.Context) answer) answer {
 	k.mu.Lock()
 	a, found := k.answers[q]
@@ -225,7 +225,7 @@ func (k *KMS) ask(ctx context.Context, q question, call func(context.Context) an
 	a = call(inner)
 	keep := k.opts.CacheFor
 	if a.err != nil {
-		if ctx.Err() != nil { // it says nothing about the key
+		if ctx.Err() != nil { // the error says nothing about the key
 			return answer{err: context.Cause(ctx)}
 		}
 		keep = kmsFailureFor
@@ -237,8 +237,8 @@ func (k *KMS) ask(ctx context.Context, q question, call func(context.Context) an
 	return a
 }
 
-// remember keeps an answer. Where there is no room it drops those that are out of date, or
-// any one if there is none.
+// remember caches an answer. If the cache is full, it drops the expired answers, or any other
+// if none has expired.
 func (k *KMS) remember(q question, a answer) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -255,7 +255,7 @@ func (k *KMS) remember(q question, a answer) {
 	k.answers[q] = a
 }
 
-// about hashes what a call is about.
+// about hashes the arguments of a call.
 func about(op string, parts ...[]byte) question {
 	h := sha256.New()
 	fmt.Fprintf(h, "%s\n", op)
@@ -265,7 +265,7 @@ func about(op string, parts ...[]byte) question {
 	return question(h.Sum(nil))
 }
 
-// kmsError makes an error of braid of one of the service.
+// kmsError turns an error of the service into one of braid.
 func kmsError(op, keyID string, err error) error {
 	var notFound *types.NotFoundException
 	var invalidARN *types.InvalidArnException

@@ -12,27 +12,27 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// ErrForeignWorker reports that a worker of the KCL is at work on the application. Braid's
-// workers and the KCL's must not share one at the same time: the KCL's leader gives leases to
-// its own workers only. It is a [ForeignWorkerError].
+// ErrForeignWorker reports that a worker of the KCL processes the application. Workers of braid
+// and of the KCL must not run at the same time: the KCL's leader gives leases only to its own
+// workers. The error is a [ForeignWorkerError].
 var ErrForeignWorker = errors.New("a worker of the KCL is at work on the application")
 
-// ForeignWorkerError is an [ErrForeignWorker] that says which one. Stop all workers of the KCL,
-// and try again.
+// ForeignWorkerError is an [ErrForeignWorker] that names the worker. Stop all workers of the
+// KCL, and try again.
 type ForeignWorkerError struct {
 	Application string
 	Worker      string // its workerIdentifier
 
-	// Lease is one that the worker has renewed while it was watched; the zero key if it has
-	// none, and only its metrics were written.
+	// Lease is a lease that the worker renewed while it was watched; the zero key if it only
+	// wrote metrics.
 	Lease consumer.LeaseKey
 
-	// LastSeen is when the worker was last seen to live: by the own clock when the lease was
-	// found renewed, or by the worker's when it wrote its metrics.
+	// LastSeen is the last sign of life of the worker: the time when the lease was found
+	// renewed, by the local clock, or when it wrote its metrics, by the worker's clock.
 	LastSeen time.Time
 }
 
-// Error names the worker, and says how it was seen.
+// Error names the worker and its sign of life.
 func (e *ForeignWorkerError) Error() string {
 	how := "wrote its metrics"
 	if e.Lease != (consumer.LeaseKey{}) {
@@ -44,11 +44,11 @@ func (e *ForeignWorkerError) Error() string {
 // Unwrap returns [ErrForeignWorker].
 func (e *ForeignWorkerError) Unwrap() error { return ErrForeignWorker }
 
-// metricsLast is for how long the KCL takes a worker for alive that has not written its metrics,
-// which it does twice as often.
+// metricsLast is how long the KCL considers a worker alive that has not written its metrics. A
+// worker writes them twice in that time.
 const metricsLast = time.Minute
 
-// foreignSighting is what was seen of a worker of the KCL: a lease and its counter, or its
+// foreignSighting is a sign of life of a worker of the KCL: a lease and its counter, or its
 // metrics and their time.
 type foreignSighting struct {
 	worker string
@@ -56,9 +56,10 @@ type foreignSighting struct {
 	value  string
 }
 
-// refuseForeign returns an error if a worker of the KCL lives. One that has leases renews them:
-// it is dead if none of them changes for a LeaseDuration. One that has none writes its metrics,
-// with its clock's time: it is dead if that is a minute ago, or none were written for a minute.
+// refuseForeign returns an error if a worker of the KCL is alive. A worker with leases renews
+// them, so it is dead if none changes for a LeaseDuration. A worker without leases writes
+// metrics, with the time of its clock, so it is dead if these are a minute old, or if none are
+// written for a minute.
 func (s *LeaseStore) refuseForeign(ctx context.Context) error {
 	began := time.Now()
 	first, err := s.sightings(ctx)
@@ -103,9 +104,9 @@ func (s *LeaseStore) foreign(sight foreignSighting, now time.Time) error {
 	return e
 }
 
-// sightings returns the leases that workers of the KCL have, and the metrics that they have
-// written in the last minute: into the lease table or into one of their own, as their version
-// does. Leases of shards that have ended do not count: they keep a dead worker's name.
+// sightings returns the leases of the KCL's workers, and the metrics that they wrote in the
+// last minute, into the lease table or, depending on their version, into another table. Leases
+// of ended shards do not count: they keep the name of a dead worker.
 func (s *LeaseStore) sightings(ctx context.Context) (map[foreignSighting]bool, error) {
 	seen := make(map[foreignSighting]bool)
 	noteMetrics := func(worker, seconds string) {

@@ -2,8 +2,8 @@ package awskinesis
 
 import "sync"
 
-// knownRows is what the rows of the lease table said when they were seen last. A listing forgets
-// those that others have deleted, so memory follows the table.
+// knownRows has the standing of the rows of the lease table as last seen. A listing forgets
+// rows that others have deleted, so memory follows the table.
 type knownRows struct {
 	mu       sync.Mutex // guards the fields below
 	rows     map[string]knownRow
@@ -12,10 +12,10 @@ type knownRows struct {
 
 type knownRow struct {
 	rowStanding
-	listing uint64 // the last one that had begun when the row was seen
+	listing uint64 // the last listing that had begun when the row was seen
 }
 
-// note keeps a row, unless a later version of it is known.
+// note stores a row, unless a later version of it is known.
 func (k *knownRows) note(key string, now rowStanding) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -24,7 +24,7 @@ func (k *knownRows) note(key string, now rowStanding) {
 	}
 }
 
-// at returns what is known of a row at a version, nil if it is not known.
+// at returns the standing of a row at a version, nil if unknown.
 func (k *knownRows) at(key string, version uint64) *rowStanding {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -34,7 +34,7 @@ func (k *knownRows) at(key string, version uint64) *rowStanding {
 	return nil
 }
 
-// of returns the rows that an owner had when they were last seen.
+// of returns the keys of the rows that an owner had when they were last seen.
 func (k *knownRows) of(owner string) map[string]bool {
 	keys := make(map[string]bool)
 	k.mu.Lock()
@@ -61,8 +61,9 @@ func (k *knownRows) beginListing() (listing uint64) {
 	return k.listings
 }
 
-// endListing forgets the rows that were not seen since the listing began, when it has noted all
-// that there are. One that was made meanwhile, and that it has missed, was noted by who made it.
+// endListing forgets the rows that were not seen since the listing began. Call it after all
+// rows of the listing were noted. A row that was created meanwhile and that the listing missed
+// was noted by its creator.
 func (k *knownRows) endListing(listing uint64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

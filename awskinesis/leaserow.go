@@ -15,8 +15,8 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// This file is about the rows of the lease table: the KCL's attributes, as its version 3.5 has
-// them, and one of braid's own, a map, for what the KCL has no attribute for.
+// This file encodes the rows of the lease table: the attributes of the KCL 3.5, and a map
+// attribute of braid for everything else.
 
 // row is an item of DynamoDB.
 type leaseRow = map[string]types.AttributeValue
@@ -24,8 +24,8 @@ type leaseRow = map[string]types.AttributeValue
 // The attributes of the KCL.
 const (
 	attrKey            = "leaseKey"
-	attrOwner          = "leaseOwner"      // the next one during a hand-over
-	attrCurrentOwner   = "checkpointOwner" // present only during a hand-over: who has the lease
+	attrOwner          = "leaseOwner"      // the next owner during a hand-off
+	attrCurrentOwner   = "checkpointOwner" // only during a hand-off: the current owner
 	attrCounter        = "leaseCounter"
 	attrSwitches       = "ownerSwitchesSinceCheckpoint"
 	attrCheckpoint     = "checkpoint"
@@ -44,27 +44,27 @@ const (
 	entityLease        = "LEASE"
 	entityMetrics      = "WORKER_METRIC_STATS"
 	attrLastUpdateTime = "lut" // of worker metrics: seconds since 1970
-	attrWorkerID       = "wid" // of worker metrics in a table of their own
+	attrWorkerID       = "wid" // of worker metrics in a separate table
 )
 
-// attrBraid is braid's own attribute. What the KCL changes besides it wins: the map says what
-// the lease was when braid wrote it. Its numbers are texts, as there are tools and languages that
-// make floating-point numbers of others.
+// attrBraid is braid's own attribute. It describes the lease when braid wrote it; later changes
+// of the KCL to other attributes take precedence. Its numbers are strings, since some tools and
+// languages turn numbers into floating point.
 const (
 	attrBraid            = "braid"
 	braidEpoch           = "epoch"
 	braidIncarnation     = "incarnation"
-	braidCounter         = "counter" // leaseCounter as braid wrote it: another one is the KCL's
-	braidWrite           = "write"   // differs for each write, so that a repeated one is known
+	braidCounter         = "counter" // leaseCounter as braid wrote it: another value is the KCL's
+	braidWrite           = "write"   // unique for each write, to recognize a repeated one
 	braidPaused          = "paused"
-	braidNextOwner       = "nextOwner" // of a lease that nobody has
+	braidNextOwner       = "nextOwner" // of a lease without an owner
 	braidCheckpoint      = "checkpoint"
 	braidPendingDetails  = "pending"
-	maxWholeSubSequences = math.MaxInt32 // behind every record of an aggregate
+	maxWholeSubSequences = math.MaxInt32 // after every record of an aggregate
 )
 
-// place is a checkpoint as the KCL stores it: a sequence number or a sentinel, and a number
-// inside of an aggregate.
+// place is a checkpoint as the KCL stores it: a sequence number or a sentinel, and an index in
+// an aggregate.
 type kclPlace struct {
 	number string
 	sub    int64
@@ -77,8 +77,8 @@ const (
 	kclShardEnd    = "SHARD_END"
 )
 
-// placeOf returns what the KCL makes of a checkpoint: where it would go on. Nothing that was not
-// processed lies before it.
+// placeOf returns a checkpoint in the KCL's terms, where the KCL would continue. No unprocessed
+// record lies before it.
 func placeOf(c consumer.Checkpoint) kclPlace {
 	switch kind, _, _ := strings.Cut(c.Start.String(), " "); {
 	case c.ShardEnd:
@@ -92,12 +92,12 @@ func placeOf(c consumer.Checkpoint) kclPlace {
 	case kind == kclLatest, kind == kclAtTimestamp:
 		return kclPlace{number: kind}
 	default:
-		return kclPlace{number: kclTrimHorizon} // also for a token, which the KCL does not know
+		return kclPlace{number: kclTrimHorizon} // even for a token, which the KCL does not know
 	}
 }
 
-// checkpointOf returns what braid makes of a checkpoint of the KCL, which does not say whether
-// its record is an aggregate of which more follow: so it may be.
+// checkpointOf returns a checkpoint of the KCL in braid's terms. The KCL does not say whether
+// more records of the same aggregate follow, so they may.
 func (s *LeaseStore) checkpointOf(p kclPlace) (c consumer.Checkpoint, err error) {
 	switch p.number {
 	case kclTrimHorizon, "":
@@ -129,7 +129,7 @@ func (s *LeaseStore) checkpointOf(p kclPlace) (c consumer.Checkpoint, err error)
 	return c, nil
 }
 
-// details returns a checkpoint in braid's words, or "" if the KCL's say all of it.
+// details returns a checkpoint in braid's format, or "" if the KCL's attributes say everything.
 func (s *LeaseStore) details(c consumer.Checkpoint) (string, error) {
 	again, err := s.checkpointOf(placeOf(c))
 	if err == nil && again.Start.Equal(c.Start) && again.SequenceNumber == c.SequenceNumber &&
@@ -140,8 +140,8 @@ func (s *LeaseStore) details(c consumer.Checkpoint) (string, error) {
 	return string(text), err
 }
 
-// readCheckpoint reads a checkpoint in the KCL's words and in braid's. Braid's count if they
-// are about the same place: otherwise the KCL has written since.
+// readCheckpoint decodes a checkpoint in the KCL's format and in braid's. Braid's counts if
+// both mean the same place: otherwise the KCL has written since.
 func (s *LeaseStore) readCheckpoint(p kclPlace, details string) (consumer.Checkpoint, error) {
 	if details != "" {
 		var c consumer.Checkpoint
@@ -155,16 +155,16 @@ func (s *LeaseStore) readCheckpoint(p kclPlace, details string) (consumer.Checkp
 	return s.checkpointOf(p)
 }
 
-// standing is what a row says about its owners, as of a Version: a write compares it, and counts
-// changes of owner by it.
+// standing is the ownership in a row at a Version. A write compares it, and uses it to count
+// changes of owner.
 type rowStanding struct {
 	version             uint64
-	owner, currentOwner string // attrOwner and attrCurrentOwner, "" where there is none
+	owner, currentOwner string // attrOwner and attrCurrentOwner, "" if missing
 	checkpoint          kclPlace
 	switches            int64
 }
 
-// actualOwner returns who has the lease.
+// actualOwner returns the current owner of the lease.
 func (st *rowStanding) actualOwner() string {
 	if st.currentOwner != "" {
 		return st.currentOwner
@@ -172,8 +172,8 @@ func (st *rowStanding) actualOwner() string {
 	return st.owner
 }
 
-// encode returns the attributes of a lease, with the counter that it is to have. was is the
-// row's standing, nil if it is unknown.
+// encode returns the attributes of a lease with its new counter. was is the row's standing, nil
+// if unknown.
 func (s *LeaseStore) encode(lease *consumer.Lease, write string, was *rowStanding) (leaseRow, error) {
 	counter := strconv.FormatUint(lease.Version, 10)
 	own := leaseRow{
@@ -237,8 +237,8 @@ func (s *LeaseStore) encode(lease *consumer.Lease, write string, was *rowStandin
 	return r, nil
 }
 
-// decode returns the lease of a row, and what its next write compares. found is false for rows
-// that are no leases of the application's streams.
+// decode returns the lease of a row, and its standing. found is false for rows that are not
+// leases of the application's streams.
 func (s *LeaseStore) decode(t *leaseTable, r leaseRow) (lease consumer.Lease, now rowStanding, found bool, err error) {
 	if entity := stringOf(r[attrEntityType]); entity != "" && entity != entityLease {
 		return lease, now, false, nil
@@ -294,18 +294,18 @@ func (s *LeaseStore) decode(t *leaseTable, r leaseRow) (lease consumer.Lease, no
 		lease.Pending = &c
 	}
 	if own == nil && (lease.Owner != "" || lease.Checkpoint.ShardEnd || !lease.Checkpoint.SequenceNumber.IsZero()) {
-		lease.Epoch = 1 // somebody has begun
+		lease.Epoch = 1 // a worker has begun
 	}
 	return lease, now, true, errors.Join(all...)
 }
 
-// isForeign reports whether the last one who wrote a row was not braid.
+// isForeign reports whether the last writer of a row was not braid.
 func isForeign(r leaseRow) bool {
 	own := mapOf(r[attrBraid])
 	return own == nil || stringOf(own[braidCounter]) != numberOf(r[attrCounter])
 }
 
-// fields collects the errors of fields that are not what they ought to be.
+// fields collects the errors of invalid fields.
 type rowErrors []error
 
 func (f *rowErrors) note(err error) {
@@ -350,7 +350,7 @@ func (f *rowErrors) hashKey(digits string) braid.HashKey {
 func stringAttr(s string) types.AttributeValue { return &types.AttributeValueMemberS{Value: s} }
 func numberAttr(s string) types.AttributeValue { return &types.AttributeValueMemberN{Value: s} }
 
-// put sets an attribute, unless it would be empty, which DynamoDB does not always take.
+// put sets an attribute, unless it is empty, which DynamoDB does not always accept.
 func putString(r leaseRow, name, value string) {
 	if value != "" {
 		r[name] = stringAttr(value)
@@ -400,7 +400,7 @@ func mapOf(value types.AttributeValue) leaseRow {
 	return m.Value
 }
 
-// setOf returns the members of a set, which has no order, in that of their names.
+// setOf returns the members of a set, sorted, since a set has no order.
 func setOf(value types.AttributeValue) (ids []braid.ShardID) {
 	set, _ := value.(*types.AttributeValueMemberSS)
 	if set == nil {
@@ -413,8 +413,8 @@ func setOf(value types.AttributeValue) (ids []braid.ShardID) {
 	return ids
 }
 
-// leaseAttributes are all that a write of a lease sets or removes. Others are kept: the KCL's of
-// later versions, and what the application has put there.
+// leaseAttributes are all attributes that a write of a lease sets or removes. It keeps all
+// others: those of later versions of the KCL, and those of the application.
 var leaseAttributes = []string{
 	attrOwner, attrCurrentOwner, attrCounter, attrSwitches,
 	attrCheckpoint, attrCheckpointSub, attrPending, attrPendingSub, attrPendingState,

@@ -22,8 +22,8 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// DynamoDBClient is what a [LeaseStore] needs of the service. A *dynamodb.Client of the AWS SDK
-// for Go v2 is one. All methods may be called by several goroutines at once.
+// DynamoDBClient has the methods of the service that a [LeaseStore] needs. A *dynamodb.Client
+// of the AWS SDK for Go v2 implements it. All methods must be safe for concurrent use.
 type DynamoDBClient interface {
 	GetItem(ctx context.Context, in *dynamodb.GetItemInput, options ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error)
 	BatchGetItem(ctx context.Context, in *dynamodb.BatchGetItemInput, options ...func(*dynamodb.Options)) (*dynamodb.BatchGetItemOutput, error)
@@ -47,46 +47,43 @@ const (
 // LeaseStoreOptions are the settings of a [LeaseStore]. Either Stream or Streams must be set. The
 // zero value of each other field is a safe default.
 type LeaseStoreOptions struct {
-	// Stream is the stream of an application that has one: its leases have the shard ids as
-	// keys, as those of the KCL have unless it is in multi-stream mode.
+	// Stream is the stream of an application with one stream: the keys of its leases are shard
+	// ids, as in the KCL outside multi-stream mode.
 	Stream string
 
-	// Streams are the streams of an application that has several, each as the KCL serializes
-	// its StreamIdentifier: account, name, and seconds from 1970 to the stream's creation,
-	// such as "123456789012:orders:1700000000". Config.Streams has the names alone.
+	// Streams are the streams of an application with several, each as the KCL serializes its
+	// StreamIdentifier: account, name, and the Unix time of the stream's creation in seconds,
+	// such as "123456789012:orders:1700000000". Config.Streams has only the names.
 	Streams []string
 
-	// LeaseDuration is how long a lease lasts that nobody renews; the KCL's
-	// failoverTimeMillis. It must be the same for all workers of the application. The
-	// default is 10 s; the range is 1 s to 10 min. A shorter one costs more: see
-	// [LeaseStore].
+	// LeaseDuration is how long a lease lasts without a renewal, the KCL's failoverTimeMillis.
+	// It must be the same for all workers of the application. The default is 10 s; the range is
+	// 1 s to 10 min. A shorter one costs more: see [LeaseStore].
 	LeaseDuration time.Duration
 
-	// AtTimestamp is the time at which the KCL's application was told to begin, if it was.
-	// The KCL does not keep it in the table, so leases at AT_TIMESTAMP cannot be read
+	// AtTimestamp is the start time in the configuration of the KCL's application, if it has
+	// one. The KCL does not store it in the table, so leases at AT_TIMESTAMP cannot be read
 	// without it.
 	AtTimestamp time.Time
 
-	// Timeout bounds each call of the service, the SDK's own attempts included. The default
-	// is 5 s.
+	// Timeout limits each call of the service, including the SDK's retries. The default is 5 s.
 	Timeout time.Duration
 
-	// ReadCapacity and WriteCapacity, both or none, are the provisioned throughput of tables
-	// that have to be made, in units. The default is to pay for each request.
+	// ReadCapacity and WriteCapacity, both or none, are the provisioned throughput of new
+	// tables, in units. The default is to pay per request.
 	ReadCapacity, WriteCapacity int64
 
-	// Tags are those of tables that have to be made.
+	// Tags are the tags of new tables.
 	Tags map[string]string
 
-	// PointInTimeRecovery and DeletionProtection are switched on for tables that have to be
-	// made.
+	// PointInTimeRecovery and DeletionProtection enable these features for new tables.
 	PointInTimeRecovery, DeletionProtection bool
 
-	// Logger is told which tables and indexes are made. The default is slog.Default().
+	// Logger logs the creation of tables and indexes. The default is slog.Default().
 	Logger *slog.Logger
 }
 
-// withDefaults returns the options that hold, or which of them is invalid.
+// withDefaults returns the options with defaults, or an error that names the invalid one.
 func (o *LeaseStoreOptions) withDefaults() (*LeaseStoreOptions, error) {
 	var opts LeaseStoreOptions
 	if o != nil {
@@ -109,30 +106,30 @@ func (o *LeaseStoreOptions) withDefaults() (*LeaseStoreOptions, error) {
 }
 
 // LeaseStore is a [consumer.LeaseStore] in Amazon DynamoDB, in the lease table of the Kinesis
-// Client Library 3.5: give it to consumer.Config.Leases. An application can come from the KCL
-// for Java and go back to it: braid goes on where the KCL has stopped, inside of aggregates and
-// in the middle of a reshard, and the other way around. It is a [consumer.OwnerLeaseStore], by
-// the KCL's index. Both at the same time is not possible: see [ErrForeignWorker].
+// Client Library 3.5: give it to consumer.Config.Leases. An application can migrate from the
+// KCL for Java and back: braid continues where the KCL has stopped, even inside an aggregate or
+// during a reshard, and vice versa. It is a [consumer.OwnerLeaseStore], with the KCL's index.
+// The two cannot run at the same time: see [ErrForeignWorker].
 //
-// The table has the application's name. What the KCL has no attribute for is in an attribute of
-// each row, a map named "braid". Rows are only ever updated, by conditions on the counter and the
-// owners, so what others keep in them stays, and rows of the KCL that are no leases are left
-// alone. Whether the application or a stream is paused, and where the application began, is in
-// a table of braid's, "APPLICATION-Braid". The KCL does not know of it, so it processes what is
-// paused.
+// The table has the application's name. Data for which the KCL has no attribute is in a map
+// attribute of each row, named "braid". Rows are only updated, under conditions on the counter
+// and the owners, so that attributes of other programs stay; rows of the KCL that are not
+// leases are left alone. The pauses of the application and its streams, and the start of the
+// application, are in a table of braid, "APPLICATION-Braid". The KCL does not read it, so it
+// ignores pauses.
 //
-// Errors of the service are temporary, and workers try again with a growing pause; but a denied
-// access, an invalid request or a table that was deleted is a [consumer.PermanentError].
+// Errors of the service are temporary, and workers retry with a growing pause; but a denied
+// access, an invalid request or a deleted table is a [consumer.PermanentError].
 //
 // # What it costs
 //
-// At rest a lease costs three writes of one unit in a LeaseDuration, and two reads of half a unit:
-// with the default of 10 s, 1,080 writes and 400 units of reads an hour. A worker reads 2,000 units
-// an hour besides, and lists all leases 270 times, which takes a unit for about six of them. A
-// checkpoint is one more write. A row with a long worker id, or prepared state, may take two units.
+// At rest a lease costs three writes of one unit per LeaseDuration, and two reads of half a
+// unit: with the default of 10 s, 1,080 writes and 400 units of reads an hour. In addition, a
+// worker reads 2,000 units an hour, and lists all leases 270 times, at a unit for about six of
+// them. A checkpoint is one more write. A row with a long worker id, or prepared state, may
+// take two units.
 //
-// All methods may be called by any number of goroutines. A LeaseStore has no goroutine and
-// nothing to be closed.
+// All methods are safe for concurrent use. A LeaseStore has no goroutine and needs no Close.
 type LeaseStore struct {
 	client DynamoDBClient
 	app    string
@@ -142,7 +139,7 @@ type LeaseStore struct {
 	leases, state leaseTable
 	index         leaseIndex
 
-	prefix string // of the writes of this store
+	prefix string // of the ids of this store's writes
 	writes atomic.Uint64
 
 	known knownRows // of the lease table
@@ -159,16 +156,16 @@ type leaseTable struct {
 
 var applicationPattern = regexp.MustCompile(`^[a-zA-Z0-9_.-]{3,230}$`)
 
-// NewLeaseStore returns the leases of an application, which is the name of the table: that of
-// consumer.Config.App is the same, by convention. It makes the tables if they are not there, and
-// waits until they can be used. An index that an older version of the KCL has not made is made in
-// the background; until it can be used, it is done without.
+// NewLeaseStore returns the lease store of an application. app is the name of the table and, by
+// convention, the value of consumer.Config.App. It creates missing tables, and waits until they
+// can be used. If an older version of the KCL has created the table without the index, the
+// index is created in the background; until it can be used, the store works without it.
 //
-// If workers of the KCL have leases or have reported metrics, NewLeaseStore watches them for up to
-// a LeaseDuration, or a minute: it returns a [ForeignWorkerError] if one of them lives.
+// If workers of the KCL have leases or have reported metrics, NewLeaseStore watches them for up
+// to a LeaseDuration, or a minute: it returns a [ForeignWorkerError] if one of them is alive.
 //
-// nil options are not allowed, as the streams must be named. Errors: braid.ErrInvalidArgument;
-// [ErrForeignWorker]; a [consumer.PermanentError] for a table that cannot be used, such as an archived
+// The options must not be nil, since they name the streams. Errors: braid.ErrInvalidArgument;
+// [ErrForeignWorker]; a [consumer.PermanentError] for an unusable table, such as an archived
 // one; those of the service; the cause of ctx.
 func NewLeaseStore(ctx context.Context, client DynamoDBClient, application string, options *LeaseStoreOptions) (*LeaseStore, error) {
 	opts, err := options.withDefaults()
@@ -205,7 +202,7 @@ func NewLeaseStore(ctx context.Context, client DynamoDBClient, application strin
 	return s, nil
 }
 
-// LeaseDuration is that of the options.
+// LeaseDuration returns the LeaseDuration of the options.
 func (s *LeaseStore) LeaseDuration() time.Duration { return s.opts.LeaseDuration }
 
 // tableOf returns the table of a lease.
@@ -224,7 +221,7 @@ func keyOf(t *leaseTable, key consumer.LeaseKey) leaseRow {
 	return leaseRow{attrKey: stringAttr(t.format(key))}
 }
 
-// List returns all leases of the application's streams, as they are now.
+// List returns all leases of the application's streams, with consistent reads.
 func (s *LeaseStore) List(ctx context.Context) (leases []consumer.Lease, err error) {
 	listing := s.known.beginListing()
 	for _, t := range []*leaseTable{&s.state, &s.leases} {
@@ -244,7 +241,7 @@ func (s *LeaseStore) List(ctx context.Context) (leases []consumer.Lease, err err
 	return leases, nil
 }
 
-// scan gives all rows of a table to a function.
+// scan calls a function with all rows of a table.
 func (s *LeaseStore) scan(ctx context.Context, tableName string, each func(leaseRow) error) error {
 	in := &dynamodb.ScanInput{TableName: &tableName, ConsistentRead: aws.Bool(true)}
 	for {
@@ -263,7 +260,7 @@ func (s *LeaseStore) scan(ctx context.Context, tableName string, each func(lease
 	}
 }
 
-// Get returns a lease as it is now.
+// Get returns a lease, with a consistent read.
 func (s *LeaseStore) Get(ctx context.Context, key consumer.LeaseKey) (lease consumer.Lease, found bool, err error) {
 	t, err := s.tableOf(key)
 	if err != nil {
@@ -285,14 +282,14 @@ func (s *LeaseStore) Get(ctx context.Context, key consumer.LeaseKey) (lease cons
 	return lease, true, nil
 }
 
-// note remembers what a write will compare.
+// note remembers the values that a later write compares.
 func (s *LeaseStore) note(t *leaseTable, lease *consumer.Lease, now rowStanding) {
 	if t == &s.leases {
 		s.known.note(t.format(lease.LeaseKey), now)
 	}
 }
 
-// standingOf returns what is known of a lease at its Version, nil if it is not known.
+// standingOf returns the known standing of a lease at its Version, nil if it is unknown.
 func (s *LeaseStore) standingOf(t *leaseTable, lease *consumer.Lease) *rowStanding {
 	if t != &s.leases {
 		return nil
@@ -300,8 +297,9 @@ func (s *LeaseStore) standingOf(t *leaseTable, lease *consumer.Lease) *rowStandi
 	return s.known.at(t.format(lease.LeaseKey), lease.Version)
 }
 
-// CompareAndSet stores a lease by an update under conditions: that there is none, or that its
-// counter and its owners are as they were. An attempt of the SDK's whose answer was lost counts.
+// CompareAndSet stores a lease with a conditional update: there is no lease, or its counter and
+// its owners have not changed. An attempt of the SDK whose answer was lost counts as successful
+// if its write is found.
 func (s *LeaseStore) CompareAndSet(ctx context.Context, lease consumer.Lease) (stored bool, err error) {
 	t, err := s.tableOf(lease.LeaseKey)
 	if err != nil {
@@ -336,7 +334,7 @@ func (s *LeaseStore) CompareAndSet(ctx context.Context, lease consumer.Lease) (s
 	return true, nil
 }
 
-// switchesOf returns the number that was written, and 0 where it is not known: it only informs.
+// switchesOf returns the number in a row, 0 if unknown: it is only informational.
 func switchesOf(attrs leaseRow, was *rowStanding) int64 {
 	n, err := strconv.ParseInt(numberOf(attrs[attrSwitches]), 10, 64)
 	if err != nil && was != nil {
@@ -345,8 +343,8 @@ func switchesOf(attrs leaseRow, was *rowStanding) int64 {
 	return n
 }
 
-// updateOf returns the update that sets all attributes of a lease and removes those that it has
-// not.
+// updateOf returns the update that sets all attributes of a lease and removes all others of
+// leaseAttributes.
 func updateOf(attrs leaseRow, version uint64, was *rowStanding) *dynamodb.UpdateItemInput {
 	in := &dynamodb.UpdateItemInput{
 		ExpressionAttributeNames:            make(map[string]string),
@@ -395,7 +393,7 @@ func updateOf(attrs leaseRow, version uint64, was *rowStanding) *dynamodb.Update
 	return in
 }
 
-// describe adds what a row has from its creation on.
+// describe adds the attributes that a row has from its creation on.
 func (k *leaseKeys) describe(attrs leaseRow, key consumer.LeaseKey) {
 	attrs[attrEntityType] = stringAttr(entityLease)
 	if k.stream == "" {
@@ -403,7 +401,7 @@ func (k *leaseKeys) describe(attrs leaseRow, key consumer.LeaseKey) {
 	}
 }
 
-// Delete removes a lease if its counter is as it was.
+// Delete removes a lease if its counter has not changed.
 func (s *LeaseStore) Delete(ctx context.Context, lease consumer.Lease) (deleted bool, err error) {
 	t, err := s.tableOf(lease.LeaseKey)
 	if err != nil || lease.Version == 0 {
@@ -429,8 +427,8 @@ func (s *LeaseStore) Delete(ctx context.Context, lease consumer.Lease) (deleted 
 	return true, nil
 }
 
-// ListOwned returns the leases of an owner, by the index: as they are now, or were shortly before.
-// While the table has no index that can be used, it lists all leases.
+// ListOwned returns the leases of an owner, from the index, which may lag slightly. While the
+// table has no usable index, it lists all leases.
 func (s *LeaseStore) ListOwned(ctx context.Context, owner string) (leases []consumer.Lease, err error) {
 	if usable, err := s.indexIsUsable(ctx); err != nil {
 		return nil, err
@@ -465,8 +463,8 @@ func (s *LeaseStore) ListOwned(ctx context.Context, owner string) (leases []cons
 
 const maxBatchGet = 100 // rows in a BatchGetItem
 
-// keysOf returns the rows that the index has of an owner, and those that it had when they were
-// last seen: during a hand-over the index has the next owner's name.
+// keysOf returns the keys of an owner's rows in the index, and of the rows that the owner had
+// when they were last seen: during a hand-off the index has the next owner's name.
 func (s *LeaseStore) keysOf(ctx context.Context, owner string) (keys []string, err error) {
 	all := s.known.of(owner)
 	in := &dynamodb.QueryInput{
@@ -495,8 +493,8 @@ func (s *LeaseStore) keysOf(ctx context.Context, owner string) (keys []string, e
 	return keys, nil
 }
 
-// getRows returns the rows of those keys that are there. What the service leaves over, for want of
-// throughput, it is asked for again after a pause that grows.
+// getRows returns the existing rows of the keys. It retries keys that the service did not
+// process for lack of throughput, after a growing pause.
 func (s *LeaseStore) getRows(ctx context.Context, keys []string) (rows []leaseRow, err error) {
 	var wanted types.KeysAndAttributes
 	for _, key := range keys {

@@ -23,21 +23,21 @@ import (
 const ownerIndex = "LeaseOwnerToLeaseKeyIndex"
 
 const (
-	tablePoll = 2 * time.Second  // between looks at a table that is being made
-	indexPoll = 10 * time.Second // and at an index
+	tablePoll = 2 * time.Second  // between checks of a table that is being created
+	indexPoll = 10 * time.Second // and of an index
 )
 
-// index is whether the index of owners can be used.
+// index is the state of the index of owners.
 type leaseIndex struct {
 	mu     sync.Mutex // guards the fields below, and is held while the table is described
-	usable bool       // and stays so
-	next   time.Time  // when to look again
+	usable bool       // once true, it stays true
+	next   time.Time  // the time of the next check
 }
 
-// errUnprocessed is that of a batch of which the service has done nothing.
+// errUnprocessed is the error of a batch of which the service processed nothing.
 var errUnprocessed = fmt.Errorf("%w: no row of the batch was read", braid.ErrThroughputExceeded)
 
-// ask calls the service, and gives its errors a meaning.
+// ask calls the service, and classifies its errors.
 func askTable[In, Out any](ctx context.Context, s *LeaseStore, what string, method func(context.Context, *In, ...func(*dynamodb.Options)) (*Out, error), in *In) (*Out, error) {
 	call, cancel := context.WithTimeout(ctx, s.opts.Timeout)
 	defer cancel()
@@ -61,8 +61,8 @@ func askTable[In, Out any](ctx context.Context, s *LeaseStore, what string, meth
 	return nil, err
 }
 
-// prepareTables makes the tables that are not there, and waits until both can be used. A table
-// of the lease table's name that is none is refused.
+// prepareTables creates missing tables, and waits until both can be used. It refuses a table
+// with the lease table's name and another schema.
 func (s *LeaseStore) prepareTables(ctx context.Context) error {
 	for _, t := range []*leaseTable{&s.leases, &s.state} {
 		described, err := s.describe(ctx, t.name)
@@ -84,8 +84,9 @@ func (s *LeaseStore) prepareTables(ctx context.Context) error {
 	return nil
 }
 
-// describe returns a table that is ready, nil for none. It waits for one that is being made or
-// deleted, and for no other: nobody restores an archived one, or its key, meanwhile.
+// describe returns a table that is ready, nil for none. It waits only while a table is being
+// created or deleted: an archived table, or one without access to its key, does not become
+// ready by itself.
 func (s *LeaseStore) describe(ctx context.Context, name string) (*types.TableDescription, error) {
 	for {
 		out, err := askTable(ctx, s, "describe", s.client.DescribeTable, &dynamodb.DescribeTableInput{TableName: &name})
@@ -111,7 +112,7 @@ func (s *LeaseStore) describe(ctx context.Context, name string) (*types.TableDes
 	}
 }
 
-// createTable makes a table, unless somebody else does meanwhile, and returns it when it is
+// createTable creates a table, unless another worker does meanwhile, and returns it when it is
 // ready.
 func (s *LeaseStore) createTable(ctx context.Context, t *leaseTable) (*types.TableDescription, error) {
 	in := &dynamodb.CreateTableInput{
@@ -157,7 +158,7 @@ func (s *LeaseStore) createTable(ctx context.Context, t *leaseTable) (*types.Tab
 	return described, err
 }
 
-// await waits for a table that was made: the service may not find it at first.
+// await waits for a new table, which the service may not find at first.
 func (s *LeaseStore) await(ctx context.Context, name string) (*types.TableDescription, error) {
 	for {
 		described, err := s.describe(ctx, name)
@@ -170,8 +171,8 @@ func (s *LeaseStore) await(ctx context.Context, name string) (*types.TableDescri
 	}
 }
 
-// createIndex has the index made, with the billing of the table. It does not wait: that may take
-// long, and ListOwned lists all leases meanwhile.
+// createIndex requests the index, with the billing of the table. It does not wait, since that
+// may take long, and ListOwned lists all leases meanwhile.
 func (s *LeaseStore) createIndex(ctx context.Context, described *types.TableDescription) error {
 	create := &types.CreateGlobalSecondaryIndexAction{
 		IndexName:  aws.String(ownerIndex),
@@ -221,8 +222,8 @@ func indexOf(described *types.TableDescription) *types.GlobalSecondaryIndexDescr
 	return nil
 }
 
-// indexIsUsable reports whether the index has all rows. While it has not, it is looked at again
-// from time to time.
+// indexIsUsable reports whether the index has all rows. Until then it checks the index from
+// time to time.
 func (s *LeaseStore) indexIsUsable(ctx context.Context) (bool, error) {
 	x := &s.index
 	x.mu.Lock()
@@ -241,7 +242,7 @@ func (s *LeaseStore) indexIsUsable(ctx context.Context) (bool, error) {
 	return x.usable, nil
 }
 
-// pause waits for d, or until ctx ends: then it returns the cause.
+// pause waits for d, or until ctx ends, and then returns the cause.
 func sleepFor(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -2,25 +2,25 @@ package awskinesis
 
 import "sync/atomic"
 
-// ProducerMetrics are figures of a [Producer] since it was made, and of this moment.
+// ProducerMetrics are figures of a [Producer]: counts since its creation, and current values.
 type ProducerMetrics struct {
 	RecordsPut int64 // user records that were stored
 	BytesPut   int64 // their partition keys and data
 
-	Requests int64 // PutRecords calls; RecordsPut/Requests is how many records share one
-	Entries  int64 // of them, which the service bills; RecordsPut/Entries is how many are aggregated
-	Listings int64 // times that the shards were listed after a reshard
+	Requests int64 // PutRecords calls; RecordsPut/Requests is the number of records per call
+	Entries  int64 // entries of these calls, which the service bills; RecordsPut/Entries is the number of records per entry
+	Listings int64 // listings of the shards after a reshard
 
-	Throttled    int64 // entries that the service refused for throughput, and records refused for it
+	Throttled    int64 // entries that the service throttled, and records refused because of throttling
 	Retried      int64 // records that were put again
 	Failed       int64 // records that were refused
 	Unknown      int64 // records whose outcome is unknown
-	Mispredicted int64 // entries that came to another shard than expected
+	Mispredicted int64 // entries that arrived in an unexpected shard
 
-	BufferedBytes int64 // of [ProducerOptions].BufferBytes
-	InFlight      int   // requests on their way
+	BufferedBytes int64 // the used part of [ProducerOptions].BufferBytes
+	InFlight      int   // requests in flight
 	Waiting       int   // callers that wait for room in the buffer
-	OpenShards    int   // as far as is known
+	OpenShards    int   // as of the last listing
 }
 
 type counts struct {
@@ -28,7 +28,7 @@ type counts struct {
 	throttled, retried, failed, unknown, mispredicted atomic.Int64
 }
 
-// Metrics returns the figures of this moment. It may be called at any time.
+// Metrics returns the current figures. It may be called at any time.
 func (p *Producer) Metrics() ProducerMetrics {
 	m := ProducerMetrics{
 		RecordsPut:   p.counts.records.Load(),

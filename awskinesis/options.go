@@ -12,14 +12,14 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// KinesisClient is what a [Producer] needs of the service. A *kinesis.Client of the AWS SDK
-// for Go v2 is one. Both methods may be called by several goroutines at once.
+// KinesisClient has the methods of the service that a [Producer] needs. A *kinesis.Client of
+// the AWS SDK for Go v2 implements it. Both methods must be safe for concurrent use.
 type KinesisClient interface {
 	PutRecords(ctx context.Context, in *kinesis.PutRecordsInput, options ...func(*kinesis.Options)) (*kinesis.PutRecordsOutput, error)
 	ListShards(ctx context.Context, in *kinesis.ListShardsInput, options ...func(*kinesis.Options)) (*kinesis.ListShardsOutput, error)
 }
 
-// The service's limits of a PutRecords call, and what is usual.
+// The service's limits of a PutRecords call, and defaults.
 const (
 	maxEntries      = 500
 	maxRequestBytes = 10 << 20 // of partition keys and data
@@ -35,56 +35,53 @@ const (
 // ProducerOptions are the settings of a [Producer]. The zero value of each field is a safe
 // default.
 type ProducerOptions struct {
-	// AggregateBytes is how much data a carrier may have into which several records are
-	// packed, as the Kinesis Producer Library does. The default 0 puts each record by
-	// itself, which every consumer can read; the range is 1 KiB to MaxRecordBytes. The
-	// KPL's is 51,200. Workers of package consumer unpack carriers with
-	// Config.Deaggregate; the KCL always does.
+	// AggregateBytes is the maximal size of a carrier, a record into which several are packed
+	// as the Kinesis Producer Library does. The default 0 means no aggregation, which every
+	// consumer can read; the range is 1 KiB to MaxRecordBytes. The KPL's default is 51,200.
+	// Workers of package consumer unpack carriers with Config.Deaggregate; the KCL always does.
 	//
-	// A partition key with many records needs it: a key has one entry on its way at a
+	// A partition key with many records needs aggregation: a key has one entry in flight at a
 	// time, which is one record without aggregation.
 	AggregateBytes int
 
-	// Linger is how long a record waits for others to share its request, or its carrier,
-	// unless there are enough for a full one. The default is 0: records wait only while
-	// Requests are on their way. The KPL's is 100 ms, which costs less where few records
-	// come.
+	// Linger is how long a record waits for others to share its request or its carrier, unless
+	// there are enough for a full one. The default is 0: records wait only while Requests calls
+	// are in flight. The KPL's default is 100 ms, which costs less if records are rare.
 	Linger time.Duration
 
-	// BufferBytes bounds the records that the producer holds: their partition keys and
-	// data, and 256 bytes for each. The default is 32 MiB. A record that is larger is
-	// taken when there is no other.
+	// BufferBytes limits the records that the producer holds: their partition keys and data,
+	// and 256 bytes for each. The default is 32 MiB. A larger record is accepted when the
+	// buffer is empty.
 	BufferBytes int
 
-	// MaxRecordBytes is the largest record, its partition key included. The default is
-	// 1 MiB, the service's own; the range is 1 byte to 10 MiB. A stream takes more than
-	// 1 MiB if its MaxRecordSizeInKiB says so.
+	// MaxRecordBytes is the maximal size of a record, including its partition key. The default
+	// is 1 MiB, like the service's; the range is 1 byte to 10 MiB. A stream accepts more than 1
+	// MiB only if its MaxRecordSizeInKiB allows it.
 	MaxRecordBytes int
 
-	// MaxRequestBytes is how much one PutRecords call may have. The default is 5 MiB, which
-	// emulators take as well, or MaxRecordBytes if that is more; the service's limit is
-	// 10 MiB, which is the highest value.
+	// MaxRequestBytes is the maximal size of one PutRecords call. The default is 5 MiB, which
+	// emulators accept as well, or MaxRecordBytes if that is more; the highest value is 10 MiB,
+	// the service's limit.
 	MaxRequestBytes int
 
-	// Requests is how many PutRecords calls may be on their way at once. The default is 8.
+	// Requests is the maximal number of concurrent PutRecords calls. The default is 8.
 	Requests int
 
-	// RequestTimeout is when an attempt is given up, with an unknown outcome. The default
-	// is 10 s.
+	// RequestTimeout limits an attempt; one that takes longer has an unknown outcome. The
+	// default is 10 s.
 	RequestTimeout time.Duration
 
-	// ShardRate is which part of a shard's budget (1,000 entries and 1 MiB in a second)
-	// the producer uses at most. The default is 1, all of it; use less if several producers
-	// put to the stream all the time. After throttling it uses less by itself, for some
-	// seconds. A negative value means no bound, for a service without budgets.
+	// ShardRate is the largest part of a shard's budget (1,000 entries and 1 MiB per second)
+	// that the producer uses. The default is 1, all of it; use less if several producers
+	// constantly put to the stream. After throttling the producer uses less for some seconds. A
+	// negative value means no limit, for a service without budgets.
 	ShardRate float64
 
-	// Logger is told about reshards and about failures that are tried again. The default
-	// is slog.Default().
+	// Logger logs reshards and failures that are retried. The default is slog.Default().
 	Logger *slog.Logger
 }
 
-// withDefaults returns the options that hold, or which of them is invalid.
+// withDefaults returns the options with defaults, or an error that names the invalid one.
 func (o *ProducerOptions) withDefaults() (*ProducerOptions, error) {
 	var opts ProducerOptions
 	if o != nil {

@@ -15,19 +15,19 @@ import (
 
 // This file keeps the outbox of a forwarder within its bounds.
 
-// ErrOutboxFull reports that more waits in the outbox of a [Forwarder] than MaxBytes or MaxAge
-// of its options allow. The error is an [OutboxFullError]. Refused: nothing was put.
+// ErrOutboxFull reports that the outbox of a [Forwarder] exceeds MaxBytes or MaxAge of its
+// options. The error is an [OutboxFullError]. Refused: nothing was put.
 var ErrOutboxFull = errors.New("outbox is full")
 
-// OutboxFullError is an [ErrOutboxFull] with its particulars.
+// OutboxFullError is an [ErrOutboxFull] with its details.
 type OutboxFullError struct {
 	Outbox string // the name of the stream
 
-	Bytes, MaxBytes int64         // that wait, and that may; MaxBytes is 0 if there is no bound
-	Age, MaxAge     time.Duration // of the oldest record that waits, and its bound; 0 for none
+	Bytes, MaxBytes int64         // of the waiting records, and their limit; MaxBytes is 0 without a limit
+	Age, MaxAge     time.Duration // of the oldest waiting record, and its limit; 0 for none
 }
 
-// Error names the outbox and the bound.
+// Error names the outbox and the limit.
 func (e *OutboxFullError) Error() string {
 	if e.MaxAge > 0 && e.Age > e.MaxAge {
 		return fmt.Sprintf("the outbox %q is full: its oldest record waits for %v, and may for %v", e.Outbox, e.Age, e.MaxAge)
@@ -38,8 +38,8 @@ func (e *OutboxFullError) Error() string {
 // Is reports whether target is [ErrOutboxFull].
 func (e *OutboxFullError) Is(target error) bool { return target == ErrOutboxFull }
 
-// PutRecord puts a record into the outbox, as PutRecordWait of a [braid.Stream] does, if
-// that is within MaxBytes and MaxAge. Run need not run. Errors: [ErrOutboxFull], but with
+// PutRecord puts a record into the outbox, as PutRecordWait of a [braid.Stream] does, unless
+// that exceeds MaxBytes or MaxAge. It does not need Run. Errors: [ErrOutboxFull], except with
 // DropOldest; those of PutRecordWait.
 func (f *Forwarder) PutRecord(ctx context.Context, partitionKey string, data []byte) (braid.PutResult, error) {
 	results, err := f.put(ctx, []braid.Entry{{PartitionKey: partitionKey, Data: data}})
@@ -49,8 +49,8 @@ func (f *Forwarder) PutRecord(ctx context.Context, partitionKey string, data []b
 	return results[0], results[0].Err
 }
 
-// PutRecords puts records into the outbox, as PutRecordsWait of a [braid.Stream] does, if all
-// of them are within MaxBytes and MaxAge, and else none. Errors: [ErrOutboxFull], but with
+// PutRecords puts records into the outbox, as PutRecordsWait of a [braid.Stream] does, unless
+// they exceed MaxBytes or MaxAge; then it puts none. Errors: [ErrOutboxFull], except with
 // DropOldest; those of PutRecordsWait.
 func (f *Forwarder) PutRecords(ctx context.Context, entries []braid.Entry) ([]braid.PutResult, error) {
 	return f.put(ctx, entries)
@@ -76,10 +76,10 @@ func (f *Forwarder) put(ctx context.Context, entries []braid.Entry) ([]braid.Put
 	return results, err
 }
 
-// Admit asks whether so many bytes of partition keys and data may be put into the outbox now:
-// for records that a transaction is about to put, which no error would refuse then. What is
-// admitted counts as put for a second. Errors: [ErrOutboxFull], but with DropOldest; those of
-// the database.
+// Admit returns nil if that many bytes of partition keys and data may be put into the outbox
+// now. Call it before a transaction puts records, because the limits do not refuse those.
+// Admitted bytes count as put for a second. Errors: [ErrOutboxFull], except with DropOldest;
+// those of the database.
 func (f *Forwarder) Admit(ctx context.Context, bytes int) error {
 	if bytes < 0 {
 		return f.wrap("admit", invalid("bytes", bytes, "must not be negative"))
@@ -94,7 +94,7 @@ func (f *Forwarder) Admit(ctx context.Context, bytes int) error {
 	return nil
 }
 
-// rejects reports whether puts are refused beyond the bounds.
+// rejects reports whether puts beyond the limits are refused.
 func (f *Forwarder) rejects() bool { return f.isBounded() && !f.opts.DropOldest }
 
 // turn lets one goroutine at a time do something that takes long. A caller that waits for it can

@@ -13,21 +13,22 @@ import (
 
 const maxPartitionKeyChars = 256
 
-// ErrEarlierFailed reports a record that was not put because an earlier one of its
-// partition key, in the same call, has an unknown outcome: to put it would break the order
-// if that one is put again. Refused.
+// ErrEarlierFailed reports a record that was not put because an earlier one of its partition
+// key in the same call has an unknown outcome: putting it would break the order if the caller
+// retries the earlier one. Refused.
 var ErrEarlierFailed = errors.New("outcome of an earlier record of the partition key is unknown")
 
-// Producer puts records to a stream of Amazon Kinesis. Its methods are those of
-// [braid.Stream], with the same outcomes, so a program can have either behind an interface.
+// Producer puts records to a stream of Amazon Kinesis. Its methods are those of [braid.Stream],
+// with the same outcomes, so a program can use either through an interface.
 //
 // It collects the records of all callers into few requests, and keeps the order of each
 // partition key: records that one goroutine puts one after the other, and those of one call,
-// are stored in that order, through throttling, failures and reshards. Attempts may store a
-// record more than once, as with any client of Kinesis; what is read again after a later
-// record of its key is always such a repetition.
+// are stored in that order, even through throttling, failures and reshards. A retry may store a
+// record more than once, as with any client of Kinesis; a record that appears after a later one
+// of its key is always such a repetition.
 //
-// All methods may be called by any number of goroutines. Close it, or what it holds is lost.
+// All methods are safe for concurrent use. Close the producer, or the records that it holds are
+// lost.
 type Producer struct {
 	client KinesisClient
 	stream streamID
@@ -35,44 +36,44 @@ type Producer struct {
 	opts   *ProducerOptions
 	counts counts
 
-	// life ends what is on its way, when Close gives up.
+	// life ends requests in flight when Close gives up.
 	life context.Context
 	end  context.CancelCauseFunc
 
-	wake    chan struct{} // tells run that there is something to look at
+	wake    chan struct{} // wakes run
 	stopped chan struct{} // closed by run when it has ended, with all requests
-	mapTurn chan struct{} // holds a token while the map of shards is renewed
+	mapTurn chan struct{} // has a token while the map of shards is renewed
 
 	mu       sync.Mutex // guards the fields below, and every item, call and group
 	schedule *schedule
-	buffered int                 // cost of the items that are held
-	waiters  fifo[*waiter]       // for room in the buffer
+	buffered int                 // the cost of all items in the buffer
+	waiters  fifo[*waiter]       // for space in the buffer
 	requests int                 // on their way
-	group    *group              // of the records that are put now
-	groups   map[*group]struct{} // those before it that are not settled
-	flushes  int                 // that wait
+	group    *group              // the current one
+	groups   map[*group]struct{} // earlier ones that are not settled
+	flushes  int                 // waiting calls of Flush
 	closed   bool
-	trouble  trouble // of the last request; zero if any of it was stored
+	trouble  trouble // of the last request; zero if an entry of it was stored
 }
 
 // group is the records between two flushes.
 type group struct {
 	open    int           // not settled
-	settled chan struct{} // closed when there is none, after the group has ended
+	settled chan struct{} // closed when the group has ended and all its records are settled
 }
 
-// waiter waits until there is room for cost bytes.
+// waiter waits for cost bytes of space.
 type waiter struct {
 	cost  int
-	ready chan struct{} // closed when it has got them, or the producer is closed
+	ready chan struct{} // closed when it has the space, or the producer is closed
 	gone  bool          // it no longer waits
 	got   bool
 }
 
-// NewProducer returns a producer for the stream of that name or ARN. It asks the service for
-// the stream's shards, so a stream that does not exist, or permissions that lack, show at
-// once. nil options are safe defaults. Errors: [braid.ErrInvalidArgument],
-// [braid.ErrStreamNotFound], and those of the client.
+// NewProducer returns a producer for the stream of that name or ARN. It lists the stream's
+// shards, so it fails at once if the stream does not exist or permissions are missing. nil
+// options are safe defaults. Errors: [braid.ErrInvalidArgument], [braid.ErrStreamNotFound], and
+// those of the client.
 func NewProducer(ctx context.Context, client KinesisClient, stream string, opts *ProducerOptions) (*Producer, error) {
 	o, err := opts.withDefaults()
 	if err != nil {
@@ -111,24 +112,24 @@ func (p *Producer) wrap(op string, err error) error {
 	return fmt.Errorf("awskinesis: %s %.300q: %w", op, p.label, err)
 }
 
-// PutRecord puts a record, and returns when the service has stored it. The data is copied;
-// data may be reused at once. SequenceNumber of the result is that of the carrier if the
-// record was aggregated; it is zero if the service's has a layout that braid does not know.
+// PutRecord puts a record, and returns when the service has stored it. It copies data, which
+// may be reused after the call. SequenceNumber of the result is that of the carrier if the
+// record was aggregated; it is zero if the service's number has an unknown layout.
 //
-// A failure of the connection or of the service is tried again, up to 3 attempts in all.
+// After a failure of the connection or of the service it retries, with up to 3 attempts in all.
 // Refused: [braid.ErrInvalidArgument], [braid.ErrThroughputExceeded] (the shard's budget is
 // used up or its buffer is full; [Producer.PutRecordWait] waits instead),
 // [braid.ErrStreamNotFound], [braid.ErrKeyUnavailable], [braid.ErrClosed], the cause of ctx if
-// it ended before the record was on its way, and other errors of the client that say that
-// nothing was stored, such as missing permissions. Unknown: [braid.ErrOutcomeUnknown], which
-// wraps the cause.
+// it ended before the record was sent, and other errors of the client that mean that nothing
+// was stored, such as missing permissions. Unknown: [braid.ErrOutcomeUnknown], which wraps the
+// cause.
 func (p *Producer) PutRecord(ctx context.Context, partitionKey string, data []byte) (braid.PutResult, error) {
 	return p.putOne(ctx, braid.Entry{PartitionKey: partitionKey, Data: data}, false)
 }
 
-// PutRecordWait is [Producer.PutRecord] that waits for room in the buffer, and tries again
-// after throttling and after any failure that may pass, until its context ends. Errors: as
-// PutRecord, without ErrThroughputExceeded.
+// PutRecordWait is [Producer.PutRecord] that waits for space in the buffer, and retries after
+// throttling and temporary failures, until its context ends. Errors: as PutRecord, without
+// ErrThroughputExceeded.
 func (p *Producer) PutRecordWait(ctx context.Context, partitionKey string, data []byte) (braid.PutResult, error) {
 	return p.putOne(ctx, braid.Entry{PartitionKey: partitionKey, Data: data}, true)
 }
@@ -144,22 +145,22 @@ func (p *Producer) putOne(ctx context.Context, e braid.Entry, wait bool) (braid.
 	return results[0], nil
 }
 
-// PutRecords puts several records, and returns when the outcome of each is known: one
-// result for each entry, in the same order, whose Err is nil if the record was stored. The
-// errors of results are those of [Producer.PutRecord], and [ErrEarlierFailed]. Once a record
-// was not stored, for whatever reason, the later ones of its partition key in this call are
-// not put, so that a caller can put them again and keep the order.
+// PutRecords puts several records, and returns when the outcome of each is known: one result
+// for each entry, in the same order, whose Err is nil if the record was stored. The errors of
+// results are those of [Producer.PutRecord], and [ErrEarlierFailed]. If a record was not
+// stored, for any reason, the later ones of its partition key in this call are not put, so that
+// a caller that retries keeps them in order.
 //
-// The call itself fails only if nothing was put: an entry that is not valid refuses it
-// ([braid.ErrInvalidArgument], which names the entry), and so do [braid.ErrClosed] and the
-// cause of a context that has ended. There is no limit on the number of entries.
+// The call itself fails only if nothing was put: with [braid.ErrInvalidArgument], which names
+// an invalid entry, with [braid.ErrClosed], or with the cause of a context that has ended. The
+// number of entries is not limited.
 func (p *Producer) PutRecords(ctx context.Context, entries []braid.Entry) ([]braid.PutResult, error) {
 	results, err := p.put(ctx, entries, false)
 	return p.wrapResults(results), p.wrap("put records", err)
 }
 
 // PutRecordsWait is [Producer.PutRecords] that waits as [Producer.PutRecordWait] does. The
-// entries may be more than the buffer holds.
+// entries may be larger than the buffer.
 func (p *Producer) PutRecordsWait(ctx context.Context, entries []braid.Entry) ([]braid.PutResult, error) {
 	results, err := p.put(ctx, entries, true)
 	return p.wrapResults(results), p.wrap("put records", err)
@@ -172,14 +173,14 @@ func (p *Producer) wrapResults(results []braid.PutResult) []braid.PutResult {
 	return results
 }
 
-// PutRecordAsync is [Producer.PutRecordWait] that returns once the record has room in the
-// buffer; done is called later with the result, whose Err says why the record was not
-// stored. ctx is that of the record: it bounds the attempts as well. With an error the record
-// was refused, and done is not called.
+// PutRecordAsync is [Producer.PutRecordWait] that returns once the record is in the buffer;
+// done is called later with the result, whose Err says why the record was not stored. ctx
+// belongs to the record: it also ends the attempts after the return. If PutRecordAsync returns
+// an error, the record was refused, and done is not called.
 //
-// done is called once, by a goroutine of the producer, which it must not hold up. Records that
-// one goroutine puts one after the other are stored in that order, but if one of them fails,
-// the later ones of its key do not.
+// done is called once, by a goroutine of the producer, which it must not block. Records that
+// one goroutine puts one after the other are stored in that order; if one of them fails, the
+// later ones of its key are still put.
 func (p *Producer) PutRecordAsync(ctx context.Context, partitionKey string, data []byte, done func(braid.PutResult)) error {
 	entries := []braid.Entry{{PartitionKey: partitionKey, Data: data}}
 	if err := p.validate(entries); err != nil {
@@ -199,8 +200,8 @@ func (p *Producer) PutRecordAsync(ctx context.Context, partitionKey string, data
 	return nil
 }
 
-// Flush sends what was put before without waiting for other records, and returns when the
-// outcome of all of it is known, or with the cause of ctx when that ends. It is of use with
+// Flush sends all records put before, without waiting for more, and returns when all their
+// outcomes are known, or with the cause of ctx when that ends. Use it with
 // [ProducerOptions].Linger and [Producer.PutRecordAsync].
 func (p *Producer) Flush(ctx context.Context) error {
 	p.mu.Lock()
@@ -223,7 +224,7 @@ func (p *Producer) Flush(ctx context.Context) error {
 	return nil
 }
 
-// endGroup begins a new group, and returns those before it that are not settled.
+// endGroup begins a new group, and returns the earlier ones that are not settled.
 func (p *Producer) endGroup() (groups []*group) {
 	if p.group.open > 0 {
 		p.groups[p.group] = struct{}{}
@@ -235,11 +236,10 @@ func (p *Producer) endGroup() (groups []*group) {
 	return groups
 }
 
-// Close refuses further records with [braid.ErrClosed], and returns when the outcome of
-// those that were put is known. When ctx ends before, what is left is given up, and the error
-// is its cause: records that may be stored have [braid.ErrOutcomeUnknown], the others
-// ErrClosed. All goroutines of the producer have ended when Close returns. To close it again
-// does the same.
+// Close refuses further records with [braid.ErrClosed], and returns when the outcome of all
+// earlier ones is known. If ctx ends first, Close gives up the remaining records and returns
+// the cause: those that may be stored get [braid.ErrOutcomeUnknown], the others ErrClosed. All
+// goroutines of the producer have ended when Close returns. Further calls do the same.
 func (p *Producer) Close(ctx context.Context) error {
 	p.mu.Lock()
 	p.closed = true
@@ -258,8 +258,8 @@ func (p *Producer) Close(ctx context.Context) error {
 	return p.wrap("close", context.Cause(ctx))
 }
 
-// validate refuses entries that the service would refuse, so that none makes a request fail
-// that has others as well.
+// validate refuses entries that the service would refuse, so that none fails a request that it
+// shares with others.
 func (p *Producer) validate(entries []braid.Entry) error {
 	for i := range entries {
 		name := ""
@@ -286,13 +286,13 @@ func (p *Producer) validateEntry(e *braid.Entry, name string) error {
 	return nil
 }
 
-// trouble is why nothing can be put, and since when.
+// trouble is the reason why nothing can be put, and its beginning.
 type trouble struct {
 	err   error
 	since time.Time
 }
 
-// note notes a failure. The first one since the last success says since when.
+// note notes a failure. The first failure after a success is the beginning.
 func (t *trouble) note(err error, now time.Time) {
 	if t.err == nil {
 		t.since = now
@@ -300,7 +300,7 @@ func (t *trouble) note(err error, now time.Time) {
 	t.err = err
 }
 
-// ring has run look again.
+// ring wakes run.
 func (p *Producer) ring() {
 	select {
 	case p.wake <- struct{}{}:

@@ -107,9 +107,9 @@ func (st *sourceStream) forgetConsumer() {
 	st.consumerARN = ""
 }
 
-// Deregister ends the registration of [SourceOptions].ConsumerName with a stream, and what it
-// costs: call it when no worker reads the stream by it any more, as the next one that does
-// registers it again. A consumer that is not registered is no error. Errors:
+// Deregister ends the registration of [SourceOptions].ConsumerName with a stream, and its cost.
+// Call it when no worker uses it to read the stream, because the next one that does registers
+// it again. It is no error if the consumer is not registered. Errors:
 // [braid.ErrInvalidArgument] without a ConsumerName, [braid.ErrStreamNotFound], and those of
 // the client.
 func (s *Source) Deregister(ctx context.Context, stream string) error {

@@ -14,13 +14,13 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// Source has workers of package consumer process streams of Amazon Kinesis: it is a
-// [consumer.Source], for [consumer.Config].Source. Config.Streams has names of streams, or
+// Source lets workers of package consumer process streams of Amazon Kinesis: it is a
+// [consumer.Source], for [consumer.Config].Source. Config.Streams has the names of streams, or
 // ARNs for those of other accounts.
 //
-// Make one for a process, and give it to all workers: they share each shard's budget of reads
-// through it. All methods may be called by any number of goroutines. It needs no Close; what
-// it holds are the readers, which workers close.
+// Create one per process, and use it for all workers: they share each shard's budget of reads
+// through it. All methods are safe for concurrent use. It needs no Close; workers close its
+// readers.
 type Source struct {
 	client SourceClient
 	opts   *SourceOptions
@@ -46,11 +46,11 @@ func NewSource(client SourceClient, opts *SourceOptions) (*Source, error) {
 	return &Source{client: client, opts: o, streams: make(map[string]*sourceStream)}, nil
 }
 
-// Stream returns the shards of a stream, by its name or ARN, closed ones that have not
-// expired included. It makes one ListShards call for 1,000 shards, and a DescribeStreamSummary
-// call every five minutes; callers at the same time share them. Errors: [braid.ErrStreamNotFound], even of a
-// stream that is being created or deleted; a [consumer.PermanentError], such as for missing
-// permissions; and others of the client, which may pass.
+// Stream returns the shards of a stream, by its name or ARN, including closed ones that have
+// not expired. It makes one ListShards call for 1,000 shards, and a DescribeStreamSummary call
+// every five minutes; concurrent callers share them. Errors: [braid.ErrStreamNotFound], even
+// for a stream that is being created or deleted; a [consumer.PermanentError], for instance for
+// missing permissions; and temporary errors of the client.
 func (s *Source) Stream(ctx context.Context, name string) (consumer.StreamInfo, error) {
 	l, err := s.stream(name).list(ctx)
 	if err != nil {
@@ -63,13 +63,14 @@ func (s *Source) Stream(ctx context.Context, name string) (consumer.StreamInfo, 
 	return info, nil
 }
 
-// Changed returns nil: Kinesis has to be asked, at the pace of [consumer.Config].ShardSyncInterval.
+// Changed returns nil: Kinesis does not notify, so workers list the shards every
+// [consumer.Config].ShardSyncInterval.
 func (*Source) Changed() <-chan struct{} { return nil }
 
-// Resolve makes a position concrete. LATEST becomes the time at which Resolve was called, as
-// Kinesis has no number for it. TRIM_HORIZON becomes the beginning of a shard that is younger
-// than the stream's retention, and otherwise the trim horizon itself. An open shard costs no
-// call. Errors: as [Source.Stream], and [braid.ErrShardNotFound].
+// Resolve makes a position concrete. LATEST becomes the time of the call, since Kinesis has no
+// number for it. TRIM_HORIZON becomes the beginning of the shard if the shard is younger than
+// the stream's retention, and otherwise the current trim horizon. An open shard costs no call.
+// Errors: as [Source.Stream], and [braid.ErrShardNotFound].
 func (s *Source) Resolve(ctx context.Context, stream string, shard braid.ShardID, from braid.Position) (consumer.Checkpoint, error) {
 	checkpoint, err := s.resolve(ctx, s.stream(stream), shard, from)
 	return checkpoint, wrapShard("resolve a place in", stream, shard, err)
@@ -109,14 +110,13 @@ func (s *Source) resolve(ctx context.Context, stream *sourceStream, id braid.Sha
 	return consumer.Checkpoint{Start: from, ShardEnd: page.EndOfShard && len(page.Records) == 0}, err
 }
 
-// peekReads is how many reads Peek makes to find a record: each may look at a part of the
-// shard that has none.
+// peekReads is the maximal number of reads of a Peek: each may cover a part of the shard
+// without records.
 const peekReads = 5
 
-// Peek returns the first record after a position. It takes an iterator and a read of the
-// shard, or up to 5 reads where Kinesis returns empty pages: then there may be no record in
-// the page, although one follows. The next Peek of that position goes on there. Errors: as Next
-// of a reader.
+// Peek returns the first record after a position. It costs an iterator and a read of the shard,
+// or up to 5 reads if Kinesis returns empty pages: then the page may have no record although
+// one follows, and the next Peek of that position continues there. Errors: as Next of a reader.
 func (s *Source) Peek(ctx context.Context, stream string, shard braid.ShardID, from braid.Position) (consumer.Page, error) {
 	page, err := s.peek(ctx, s.stream(stream), shard, from)
 	return page, wrapShard("peek into", stream, shard, err)
@@ -139,7 +139,7 @@ func (s *Source) peek(ctx context.Context, stream *sourceStream, shard braid.Sha
 }
 
 // Open returns a reader of a shard, which polls, or subscribes if the options name a consumer
-// for the stream. It makes no calls; Next does. Errors: none.
+// for the stream. It makes no calls and returns no error; Next does.
 func (s *Source) Open(_ context.Context, stream string, shard braid.ShardID, from braid.Position) (consumer.ShardReader, error) {
 	return newReader(s.stream(stream), shard, from), nil
 }

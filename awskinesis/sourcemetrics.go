@@ -2,21 +2,21 @@ package awskinesis
 
 import "sync/atomic"
 
-// SourceMetrics are figures of a [Source] since it was made.
+// SourceMetrics are counts of a [Source] since its creation.
 type SourceMetrics struct {
-	Records int64 // that were read
+	Records int64 // records read
 	Bytes   int64 // their partition keys and data
 
 	Reads         int64 // GetRecords calls
 	Iterators     int64 // GetShardIterator calls
-	Listings      int64 // times that the shards of a stream were listed
+	Listings      int64 // listings of the shards of a stream
 	Subscriptions int64 // SubscribeToShard calls
-	Registered    int64 // consumers of enhanced fan-out that were registered
+	Registered    int64 // registered consumers of enhanced fan-out
 
-	Throttled        int64 // reads and iterators that were refused for throughput
+	Throttled        int64 // throttled reads and iterators
 	ExpiredIterators int64
 	Broken           int64 // subscriptions that broke off
-	SuspectedGaps    int64 // places that were older than what the stream retains
+	SuspectedGaps    int64 // positions that were older than the stream's retention
 }
 
 type sourceCounts struct {
@@ -24,7 +24,7 @@ type sourceCounts struct {
 	throttled, expired, broken, gaps                                      atomic.Int64
 }
 
-// Metrics returns the figures of this moment. It may be called at any time.
+// Metrics returns the current figures. It may be called at any time.
 func (s *Source) Metrics() SourceMetrics {
 	return SourceMetrics{
 		Records:          s.counts.records.Load(),

@@ -11,9 +11,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 )
 
-// SourceClient is what a [Source] needs of the service. A *kinesis.Client of the AWS SDK for
-// Go v2 is one. A source without a consumer for enhanced fan-out calls the first four methods
-// alone. All may be called by several goroutines at once.
+// SourceClient has the methods of the service that a [Source] needs. A *kinesis.Client of the
+// AWS SDK for Go v2 implements it. A source without enhanced fan-out calls only the first four
+// methods. All must be safe for concurrent use.
 type SourceClient interface {
 	DescribeStreamSummary(ctx context.Context, in *kinesis.DescribeStreamSummaryInput, options ...func(*kinesis.Options)) (*kinesis.DescribeStreamSummaryOutput, error)
 	ListShards(ctx context.Context, in *kinesis.ListShardsInput, options ...func(*kinesis.Options)) (*kinesis.ListShardsOutput, error)
@@ -27,7 +27,7 @@ type SourceClient interface {
 }
 
 const (
-	minPollInterval = 200 * time.Millisecond // a shard takes five reads in a second
+	minPollInterval = 200 * time.Millisecond // a shard accepts five reads per second
 	maxPollInterval = time.Minute            // an iterator lasts five minutes
 
 	defaultPollInterval = 250 * time.Millisecond
@@ -35,47 +35,45 @@ const (
 	defaultReadTimeout  = 30 * time.Second
 )
 
-// SourceOptions are the settings of a [Source]. The zero value of each field is a safe
-// default, and polls.
+// SourceOptions are the settings of a [Source]. The zero value of each field is a safe default;
+// the zero SourceOptions poll.
 type SourceOptions struct {
-	// ConsumerName, if it is not empty, reads by enhanced fan-out, as the consumer of that
-	// name: 1 to 128 characters of a-z, A-Z, 0-9, '_', '.' and '-'. The source registers it
-	// at the first read of each stream, unless it is registered already. Each application
-	// needs a name of its own. [Source.Deregister] ends the registration, and what it costs.
+	// ConsumerName, if not empty, enables enhanced fan-out as the consumer of that name: 1 to
+	// 128 characters of a-z, A-Z, 0-9, '_', '.' and '-'. The source registers it at the first
+	// read of each stream, unless it is registered already. Each application needs a name of
+	// its own. [Source.Deregister] ends the registration, and its cost.
 	ConsumerName string
 
-	// ConsumerARNs names the consumers of enhanced fan-out by stream, as Config.Streams
-	// names it, where somebody else registers them. Other streams are read as ConsumerName
-	// says.
+	// ConsumerARNs maps streams, named as in Config.Streams, to consumers of enhanced fan-out
+	// that were registered elsewhere. Other streams are read as ConsumerName says.
 	ConsumerARNs map[string]string
 
-	// PollOnRefusal polls a stream for ten minutes when enhanced fan-out of it is refused,
-	// because permissions lack, the stream has no room for another consumer, or the service
-	// does not know it. The default is to stop the shard, or to try again.
+	// PollOnRefusal polls a stream for ten minutes when its enhanced fan-out is refused,
+	// because permissions are missing, the stream has too many consumers, or the service does
+	// not support it. The default is to stop the shard, or to retry.
 	PollOnRefusal bool
 
-	// PollInterval is the least time between two reads of a shard in this process. The
-	// default is 250 ms; the range is 200 ms to 1 min. A shard takes five reads in a
-	// second, of all that poll it together.
+	// PollInterval is the minimal time between two reads of a shard in this process. The
+	// default is 250 ms; the range is 200 ms to 1 min. A shard accepts five reads per second,
+	// of all readers together.
 	PollInterval time.Duration
 
-	// IdleInterval is the time between two reads of a shard that brings no records. The
-	// pause grows to it from PollInterval, and is PollInterval again after a record. The
-	// default is 1.5 s, or PollInterval if that is more; the range is PollInterval to 1 min.
-	// Less means that a record after a silence is found sooner, and more leaves more reads
-	// to other applications.
+	// IdleInterval is the time between two reads of a shard without new records. The pause
+	// grows from PollInterval to it, and is PollInterval again after a record. The default is
+	// 1.5 s, or PollInterval if that is more; the range is PollInterval to 1 min. A shorter
+	// interval finds a record after a silence sooner, a longer one leaves more reads to other
+	// applications.
 	IdleInterval time.Duration
 
-	// RequestTimeout is when a call is given up that has no answer. The default is 30 s.
-	// Subscriptions last longer.
+	// RequestTimeout limits each call, but not the time of a subscription. The default is 30 s.
 	RequestTimeout time.Duration
 
-	// Logger is told when a stream is polled because fan-out is refused, and about
-	// consumers that are registered. The default is slog.Default().
+	// Logger logs refusals of enhanced fan-out, after which the stream is polled, and
+	// registrations of consumers. The default is slog.Default().
 	Logger *slog.Logger
 }
 
-// withDefaults returns the options that hold, or which of them is invalid.
+// withDefaults returns the options with defaults, or an error that names the invalid one.
 func (o *SourceOptions) withDefaults() (*SourceOptions, error) {
 	var opts SourceOptions
 	if o != nil {

@@ -1,6 +1,6 @@
 // Package capture records a stream of Kinesis, or of another [consumer.Source], in a stream of
 // a database, with original sequence numbers and arrival times, and replays it: so a test runs
-// on what production has seen, in the order and at the pace in which it came.
+// on the records of production, in their order and at their pace.
 //
 //	err := capture.Run(ctx, source, "orders", db, "orders-monday", &capture.Options{UntilTip: true})
 //	...
@@ -11,14 +11,14 @@
 // # What is captured
 //
 // Each record is put under its own partition key, as an envelope of package envelope: the
-// data as it was, and as headers where it came from. [Original] takes it apart. Aggregated
-// records stay as they are: [kpl.Split] takes them apart after that. Explicit hash keys are kept
-// if the source knows them; a read of Kinesis does not tell.
+// unchanged data, and the record's origin as headers. [Original] decodes it. Aggregated records
+// stay aggregated: [kpl.Split] unpacks them after that. Explicit hash keys are kept if the
+// source knows them; a read of Kinesis does not return them.
 //
-// A capture is an application of package consumer. A batch and the checkpoint that passes it
-// are one commit, so each record is captured once, whatever crashes, and a capture that is
-// run again goes on where it was. The records of a shard are captured in their order, and those
-// of its children after them, so each partition key is in order.
+// A capture is an application of package consumer. A batch and the checkpoint after it are one
+// commit, so each record is captured once, even after crashes, and a capture that is run again
+// continues where it was. The records of a shard are captured in order, and those of its
+// children after them, so each partition key is in order.
 package capture
 
 import (
@@ -45,7 +45,7 @@ const (
 	headerEncrypted = "capture-encrypted"    // "true", or left out
 )
 
-// What a batch has at most: a stream with the capacity of one shard takes it in a second.
+// The maximum of a batch: a stream with the capacity of one shard accepts it in a second.
 const (
 	batchRecords = 500
 	batchBytes   = 512 << 10
@@ -53,34 +53,35 @@ const (
 
 // Options are the settings of [Run]. The zero value of each field is a safe default.
 type Options struct {
-	// App names the application in whose leases the progress is stored, as App of
-	// [consumer.Config]. The default is "capture-" and the name of the stream captured to.
+	// App is the name of the application whose leases store the progress, as App of
+	// [consumer.Config]. The default is "capture-" and the name of the target stream.
 	App string
 
-	// Start is where the capture begins in the shards that there are when it first runs:
-	// braid.TrimHorizon, the default, braid.Latest or braid.AtTime. It must stay the same.
+	// Start is where the capture begins in the shards that exist when it first runs:
+	// braid.TrimHorizon, the default, braid.Latest or braid.AtTime. Later runs must not change
+	// it.
 	Start braid.Position
 
-	// UntilTip ends Run, without an error, when all that the stream has is captured. The
-	// default is to go on until ctx ends.
+	// UntilTip ends Run, without an error, when it has captured all records of the stream. The
+	// default is to continue until ctx ends.
 	UntilTip bool
 
-	// Compress compresses the data with Zstandard where that makes it smaller.
+	// Compress compresses the data with Zstandard if that makes it smaller.
 	Compress bool
 
-	// Logger gets the messages of package consumer. nil means that warnings and errors go to
+	// Logger gets the messages of package consumer. With nil, warnings and errors go to
 	// [slog.Default].
 	Logger *slog.Logger
 }
 
-// Run captures the stream of that name, until ctx ends, into the stream to of the database.
-// That is created if it does not exist, so that its records never expire, and may be up to
-// 10 MiB. Run with the same arguments goes on where it was. nil options are safe defaults.
+// Run captures the stream of that name, until ctx ends, into the database's stream to. If that
+// does not exist, Run creates it with infinite retention and records of up to 10 MiB. Run with
+// the same arguments continues where it was. nil options are safe defaults.
 //
-// It returns nil when ctx ends, or with UntilTip when all is captured. Errors:
-// [braid.ErrInvalidArgument] for the arguments, or for a record that does not fit into the stream
-// with its headers (about 200 bytes); [consumer.StoppedShardsError] if a shard cannot be
-// read; those of the database. What fails for a while is tried again, and logged.
+// It returns nil when ctx ends, or, with UntilTip, when everything is captured. Errors:
+// [braid.ErrInvalidArgument] for the arguments, or for a record that does not fit into the
+// stream with its headers (about 200 bytes); [consumer.StoppedShardsError] if a shard cannot be
+// read; those of the database. Temporary failures are retried and logged.
 func Run(ctx context.Context, source consumer.Source, from string, db *braid.DB, to string, opts *Options) error {
 	var o Options
 	if opts != nil {
@@ -109,7 +110,7 @@ func run(ctx context.Context, source consumer.Source, from string, db *braid.DB,
 		Logger:       o.Logger,
 		BatchRecords: batchRecords,
 		BatchBytes:   batchBytes,
-		MaxAttempts:  -1, // an error that stays ends the capture
+		MaxAttempts:  -1, // a permanent error ends the capture
 	}, c)
 	if err != nil {
 		return err
@@ -138,7 +139,7 @@ const maxRecordBytes = 10 << 20
 // failure ends a capture with an error.
 type failure struct{ error }
 
-// untilTip waits until everything is captured. It returns a failure if that cannot be.
+// untilTip waits until everything is captured. It returns an error if that is impossible.
 func (c *capturer) untilTip(ctx context.Context, app *consumer.App) error {
 	err := app.WaitCaughtUp(ctx)
 	if errors.Is(err, consumer.ErrAppNotFound) { // it runs for the first time
@@ -205,15 +206,15 @@ func (c *capturer) put(tx *braid.Tx, rec *braid.Record) error {
 	return tx.PutEntry(c.to, braid.Entry{PartitionKey: rec.PartitionKey, ExplicitHashKey: rec.ExplicitHashKey, Data: data})
 }
 
-// ErrNotCaptured reports a record that is not one of a capture, or is damaged.
+// ErrNotCaptured reports a record that does not belong to a capture, or is corrupt.
 var ErrNotCaptured = errors.New("not a captured record")
 
-// reading reads envelopes. It is made before any bubble of testing/synctest, so that all of them
-// can use it.
+// reading decodes envelopes. It is created outside any bubble of testing/synctest, so that all
+// of them can use it.
 var reading = envelope.New(nil)
 
-// Original returns a captured record as it was in the stream that it was captured from: with
-// the shard, sequence number, arrival time and data of there. Error: [ErrNotCaptured].
+// Original returns a captured record as it was in the source stream, with its original shard,
+// sequence number, arrival time and data. Error: [ErrNotCaptured].
 func Original(captured braid.Record) (braid.Record, error) {
 	fail := func(err error) (braid.Record, error) {
 		return braid.Record{}, fmt.Errorf("%w: record %s of %s: %w", ErrNotCaptured, captured.SequenceNumber, captured.ShardID, err)

@@ -14,29 +14,29 @@ import (
 
 // ReplayOptions are the settings of [Replay]. The zero value of each field is a safe default.
 type ReplayOptions struct {
-	// Speed is the factor of the recorded pace: 1 keeps the pauses between arrivals, 60 makes
-	// an hour a minute, and 0, the default, makes no pauses. It must not be negative. In a
+	// Speed is a multiple of the recorded pace: 1 keeps the pauses between arrivals, 60 replays
+	// an hour in a minute, and 0, the default, makes no pauses. It must not be negative. In a
 	// bubble of testing/synctest the pauses take no time.
 	Speed float64
 
-	// MaxPause bounds each pause. 0 means no bound; it must not be negative.
+	// MaxPause is the maximal length of a pause. 0 means no limit; it must not be negative.
 	MaxPause time.Duration
 
-	// From and Until bound the arrival times of what is replayed: From itself is, Until is
-	// not. A zero time means no bound.
+	// From and Until limit the replay to records whose arrival times are at or after From and
+	// before Until. A zero time means no limit.
 	From, Until time.Time
 }
 
-// Replay yields the records of a capture as they were in the stream that they were captured
-// from, in the order of their arrival there, over all its shards: see [Original]. Records of a
-// shard, and of a partition key, keep their order even if the clocks of the service did not
-// agree. What is captured while it runs is left out. nil options are safe defaults.
+// Replay yields the records of a capture as they were in the source stream, in the order of
+// their arrival over all its shards: see [Original]. Records of a shard, and of a partition
+// key, keep their order even if the clocks of the service did not agree. It omits records that
+// are captured while it runs. nil options are safe defaults.
 //
-// It reads the capture twice: first all headers, of which it keeps about 50 bytes for each
-// record and each partition key, then the records in their order.
+// It reads the capture twice: first all headers, from which it keeps about 50 bytes for each
+// record and each partition key, then the records in order.
 //
-// After an error, with the zero Record, it ends: [braid.ErrInvalidArgument] for the options,
-// [ErrNotCaptured], those of reading, and the cause of ctx.
+// It ends after an error, which it yields with the zero Record: [braid.ErrInvalidArgument] for
+// the options, [ErrNotCaptured], those of reading, and the cause of ctx.
 func Replay(ctx context.Context, stream *braid.Stream, opts *ReplayOptions) iter.Seq2[braid.Record, error] {
 	var o ReplayOptions
 	if opts != nil {
@@ -93,18 +93,18 @@ func (o *ReplayOptions) check() error {
 	return nil
 }
 
-// entry is a captured record, and when it is due.
+// entry is a captured record with its due time.
 type entry struct {
-	due     int64 // its arrival in nanoseconds, but never before what it has to follow
+	due     int64 // its arrival in nanoseconds, but never before a record that it must follow
 	number  braid.SequenceNumber
 	shard   int // of the capture
 	ordinal int // in that shard
 }
 
-// indexOf returns what is to be replayed, in its order.
+// indexOf returns the records to replay, in order.
 func indexOf(ctx context.Context, stream *braid.Stream, o *ReplayOptions) (index []entry, err error) {
 	seed := maphash.MakeSeed()
-	ofShard, ofKey := make(map[braid.ShardID]int64), make(map[uint64]int64) // when the last record is due
+	ofShard, ofKey := make(map[braid.ShardID]int64), make(map[uint64]int64) // the due time of the last record
 	ordinals := make(map[int]int)
 	for rec, err := range stream.BorrowRecords(ctx, braid.TrimHorizon()) {
 		if err != nil {
@@ -128,10 +128,10 @@ func indexOf(ctx context.Context, stream *braid.Stream, o *ReplayOptions) (index
 	return index, nil
 }
 
-// maxPage is how many records are read at once.
+// maxPage is the maximal number of records in a read.
 const maxPage = 1000
 
-// read returns the records of the first entries, at least one: as many as lie side by side.
+// read returns the records of the first entries, as many as are adjacent, at least one.
 func read(ctx context.Context, stream *braid.Stream, index []entry) ([]braid.Record, error) {
 	n, first := 1, index[0]
 	for n < min(len(index), maxPage) && index[n].shard == first.shard && index[n].ordinal == first.ordinal+n {
@@ -150,7 +150,7 @@ func read(ctx context.Context, stream *braid.Stream, index []entry) ([]braid.Rec
 
 // pacer waits until records are due.
 type pacer struct {
-	speed    float64 // 0 is no pauses
+	speed    float64 // 0 means no pauses
 	maxPause time.Duration
 	last     int64     // when the last record was due
 	at       time.Time // and when it came
@@ -167,7 +167,7 @@ func (p *pacer) wait(ctx context.Context, due int64) error {
 	if p.maxPause > 0 {
 		pause = min(pause, p.maxPause)
 	}
-	p.last, p.at = due, p.at.Add(pause) // not the time it is: what takes long is caught up with
+	p.last, p.at = due, p.at.Add(pause) // not the current time, so that the replay catches up after a delay
 	timer := time.NewTimer(time.Until(p.at))
 	defer timer.Stop()
 	select {

@@ -1,6 +1,6 @@
-// Package envelope puts headers beside the data of a record, and compresses it. Kinesis and
-// braid store a partition key and bytes; what a program wants to know of a record before it
-// reads it, such as the trace that it belongs to, has to be inside of these bytes.
+// Package envelope adds headers to the data of a record, and compresses it. Kinesis and braid
+// store a partition key and bytes; metadata of a record, such as the trace that it belongs to,
+// must be inside these bytes.
 //
 //	codec := envelope.New(&envelope.Options{Compress: true})
 //	m := envelope.Message{Data: order}
@@ -11,7 +11,7 @@
 //	stream.PutRecord(ctx, customer, data)
 //
 // [Codec.Decode] reads it. Data that is not an envelope is read as a message without headers,
-// so that a stream can change over while it is in use.
+// so that a stream in use can change to envelopes.
 //
 // # The format
 //
@@ -39,14 +39,14 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// Headers with a meaning that this package gives them. The names of others are free.
+// Headers with a predefined meaning. Others may have any name.
 const (
 	// TraceParent and TraceState are the trace context of W3C, as in HTTP.
 	TraceParent = "traceparent"
 	TraceState  = "tracestate"
 
-	// ID names the record itself. A record that was put more than once has the same each
-	// time, so a consumer that keeps the ids it has seen processes it once.
+	// ID identifies the record. All copies of a record that was put more than once have the
+	// same ID, so a consumer that remembers the ids processes it once.
 	ID = "id"
 
 	// ContentType is the media type of the data, such as "application/json".
@@ -69,14 +69,14 @@ const (
 	maxValue   = 8 << 10
 )
 
-// Errors of this package. A caller that meets one has changed nothing.
+// Errors of this package. A call that returns one has changed nothing.
 var (
 	// ErrInvalidMessage reports a message that cannot be written: more than 100 headers,
 	// a key that is not 1 to 128 bytes of UTF-8, a key twice, or a value of more than
 	// 8 KiB or that is not UTF-8.
 	ErrInvalidMessage = errors.New("invalid message")
 
-	// ErrCorrupt reports an envelope whose bytes are not those that were written.
+	// ErrCorrupt reports an envelope whose bytes have changed.
 	ErrCorrupt = errors.New("envelope is corrupt")
 
 	// ErrUnsupported reports an envelope of a newer version of the format.
@@ -107,7 +107,7 @@ func (m *Message) Get(key string) string {
 	return ""
 }
 
-// Set sets a header, in place of one with that key.
+// Set sets a header, and replaces one with that key.
 func (m *Message) Set(key, value string) {
 	for i := range m.Headers {
 		if m.Headers[i].Key == key {
@@ -120,18 +120,18 @@ func (m *Message) Set(key, value string) {
 
 // Options are the settings of a [Codec].
 type Options struct {
-	// Compress has data compressed with Zstandard that becomes smaller by it. Reading
-	// expands it in any case. The default is not to.
+	// Compress compresses data with Zstandard if that makes it smaller. The default is false.
+	// Decoding always expands compressed data.
 	Compress bool
 
-	// MaxBytes bounds the data of a message that is read, after it was expanded. 0 or less
+	// MaxBytes is the maximal size of a decoded message's data, after expansion. 0 or less
 	// means 10 MiB, the largest record of Kinesis.
 	MaxBytes int
 }
 
-// Codec writes and reads envelopes. It may be used by any number of goroutines, and there is
-// nothing to close. Make one and keep it: to compress takes tables of some hundred kilobytes.
-// In a test that runs in a bubble of testing/synctest, make it there.
+// Codec encodes and decodes envelopes. It is safe for concurrent use, and needs no Close.
+// Create one and keep it: compression needs tables of a few hundred kilobytes. In a test that
+// runs in a bubble of testing/synctest, create it there.
 type Codec struct {
 	compress bool
 	maxBytes int
@@ -152,12 +152,12 @@ func New(opts *Options) *Codec {
 	c.encoder, err = zstd.NewWriter(nil, zstd.WithEncoderCRC(false)) // the envelope has a checksum
 	c.decoder, err2 = zstd.NewReader(nil, zstd.WithDecodeAllCapLimit(true))
 	if err = errors.Join(err, err2); err != nil {
-		panic(err) // only options that are invalid fail, and these are constants
+		panic(err) // only invalid options fail, and these are constants
 	}
 	return c
 }
 
-// Append appends the message to dst, as an envelope. Error: [ErrInvalidMessage].
+// Append appends the message to dst as an envelope. Error: [ErrInvalidMessage].
 func (c *Codec) Append(dst []byte, m *Message) ([]byte, error) {
 	if err := m.validate(); err != nil {
 		return nil, err
@@ -208,8 +208,8 @@ func (m *Message) validate() error {
 	return nil
 }
 
-// Decode reads an envelope. Data that does not begin as an envelope does is a message without
-// headers: then enveloped is false. The Data of the message aliases data unless it was
+// Decode reads an envelope. Data that does not begin like an envelope is a message without
+// headers; then enveloped is false. The Data of the message aliases data unless it was
 // compressed.
 //
 // Errors: [ErrCorrupt], [ErrUnsupported], [ErrTooLarge].
@@ -232,8 +232,8 @@ func (c *Codec) decode(data []byte) (m Message, err error) {
 	if len(data) < shortest {
 		return Message{}, fmt.Errorf("%w: it is cut off after %d bytes", ErrCorrupt, len(data))
 	}
-	// The checksum comes first, and stays where it is in later versions: damage is not
-	// taken for a version.
+	// Verify the checksum first; its place is the same in all versions. So damage does not look
+	// like another version.
 	end := len(data) - checksumBytes
 	if crc32.Checksum(data[:end], castagnoli) != binary.BigEndian.Uint32(data[end:]) {
 		return Message{}, fmt.Errorf("%w: its checksum is wrong", ErrCorrupt)
@@ -258,7 +258,7 @@ func (c *Codec) decode(data []byte) (m Message, err error) {
 	}
 	m.Data = r.rest
 	if flags&flagZstd != 0 {
-		// It makes no more room than the envelope says, whatever the frame says.
+		// Allocate no more than the envelope's length, whatever the frame says.
 		if m.Data, err = c.decoder.DecodeAll(r.rest, make([]byte, 0, size)); err != nil {
 			return Message{}, fmt.Errorf("%w: its data cannot be expanded: %w", ErrCorrupt, err)
 		}
@@ -269,8 +269,7 @@ func (c *Codec) decode(data []byte) (m Message, err error) {
 	return m, nil
 }
 
-// reader takes the parts of an envelope off its beginning. Once something is wrong it
-// returns nothing more.
+// reader consumes an envelope part by part. After an error it returns nothing more.
 type reader struct {
 	rest []byte
 	ok   bool
