@@ -136,7 +136,8 @@
 //   - A GetRecords call returns up to 10 MiB, and an event of a subscription about 1 MiB. A
 //     reader holds them in addition to [consumer.Config].MaxBytes until its pages have
 //     delivered them. The source requests as many records as are likely to fit.
-//   - BehindRecords and BehindBytes of a page are 0: Kinesis reports a reader's lag only as a time.
+//   - BehindRecords and BehindBytes of a page are 0: Kinesis reports a reader's lag only as a
+//     time.
 //
 // Polling needs
 //
@@ -205,6 +206,33 @@
 // parent but none has begun its children, the KCL creates the children's leases with its next
 // audit, after some minutes.
 //
+// # A mixed fleet
+//
+// With LeaseStoreOptions.MixedFleet, workers of braid and of the KCL for Java, version 3.5, share
+// an application at the same time. The worker that has the KCL's lock of the leader assigns the
+// leases to all. A worker of braid takes the ones that it is assigned, and hands a lease over, after its
+// current batch, when the leader wants another worker to have it; when it leads, it does the same
+// for workers of the KCL, and gives each worker as many shards as any other, give or take one.
+//
+//   - All workers of braid have MixedFleet, or none has. The others refuse to start, with
+//     [ErrForeignWorker], and so does a worker of a fleet beside one that is not in it.
+//   - LeaseDuration is the KCL's failoverTimeMillis, and at most a minute.
+//   - The KCL's client version is 3X, which is its default, and its rows are in the lease table
+//     alone, as those of applications that began with 3.5 are: [NewLeaseStore] refuses others. Its
+//     workerMetricsReporterFreqInMillis is at least 15 s; the default is 30 s.
+//   - Config.WorkerID is a row's key in the lease table: not the id of a shard.
+//   - Workers of braid do not measure their processors. The KCL's leader takes the bytes a second
+//     that a worker's shards deliver for its load then.
+//   - A worker that dies has its shards assigned to others after two to three LeaseDurations if
+//     braid leads; if the KCL leads, after up to a minute and two of its assignment intervals. A
+//     leader of braid's that dies is replaced after four to six LeaseDurations, and one that stops,
+//     within two. Workers that stop give their leases back.
+//   - The KCL processes what is paused, as soon as one of its workers is assigned it, and reads a
+//     shard from TRIM_HORIZON of which nothing was processed yet and whose place has no number. So
+//     an application at LATEST is best begun by the KCL.
+//   - Like the KCL, a worker renews the lease of a shard that has ended until its children have
+//     begun, and for five minutes after, and then deletes it.
+//
 // A store needs
 //
 //	{
@@ -218,11 +246,13 @@
 //	    "arn:aws:dynamodb:REGION:ACCOUNT:table/billing",
 //	    "arn:aws:dynamodb:REGION:ACCOUNT:table/billing/index/LeaseOwnerToLeaseKeyIndex",
 //	    "arn:aws:dynamodb:REGION:ACCOUNT:table/billing-Braid",
-//	    "arn:aws:dynamodb:REGION:ACCOUNT:table/billing-WorkerMetricStats"
+//	    "arn:aws:dynamodb:REGION:ACCOUNT:table/billing-WorkerMetricStats",
+//	    "arn:aws:dynamodb:REGION:ACCOUNT:table/billing-CoordinatorState"
 //	  ]
 //	}
 //
-// where billing is the application. CreateTable, TagResource and UpdateContinuousBackups are
-// for creating tables, UpdateTable for an index. The last table is the KCL's, and is only
-// scanned. [LeaseStore] documents the cost.
+// where billing is the application. CreateTable, TagResource and UpdateContinuousBackups are for
+// tables that it has to make, UpdateTable for an index. The last two tables are those of older
+// versions of the KCL, and are only read: one without MixedFleet, the other with it. What all that
+// costs is said of [LeaseStore].
 package awskinesis

@@ -246,7 +246,7 @@ func (l *forwarding) finish(ctx context.Context, c *consumer.Checkpointer, fl *f
 		if progress {
 			fails = 1
 		}
-		l.f.log.Warn("records cannot be forwarded; it is tried again", "records", open, "attempt", fails, "error", failed)
+		l.f.log.Warn("records cannot be forwarded; retrying", "records", open, "attempt", fails, "error", failed)
 		if err := pauseFor(ctx, min(forwardPause<<min(fails-1, 16), longestForwardPause)); err != nil {
 			return err
 		}
@@ -331,7 +331,7 @@ func (l *forwarding) refuse(ctx context.Context, fl *flight, i int, cause error)
 		return false
 	}
 	if err != nil {
-		log.Warn("a record that Kinesis refuses cannot be handed on; it is tried again", "to", to, "failure", err)
+		log.Warn("a refused record could not be handed to OnRefused or the dead-letter stream; retrying", "to", to, "failure", err)
 		l.note(fl, fmt.Errorf("record %s of %s is refused: %w; and cannot be handed on: %w", rec.SequenceNumber, rec.ShardID, cause, err))
 		return false
 	}

@@ -124,20 +124,24 @@ type journey struct {
 	dynamo    *dynamotest.Service
 	kinesis   *httptest.Server
 	table     *httptest.Server
-	next      map[string]int // values put, by key
 
 	javaOptions []string
 
-	mu    sync.Mutex // guards the fields below
+	putting sync.Mutex // held while records are put or shards change: an aggregate is of one shard
+
+	mu    sync.Mutex     // guards the fields below
+	next  map[string]int // values put, by key
 	seen  []sight
 	lines []string       // of workers of the KCL
 	moved chan struct{}  // closed at the next change
 	saved map[string]int // how long seen was at the last checkpoint of the KCL, by shard
 }
 
-func newJourney(t *testing.T, classPath string) *journey {
+func newJourney(t *testing.T, classPath string) *journey { return newJourneyOf(t, classPath, 2) }
+
+func newJourneyOf(t *testing.T, classPath string, shards int) *journey {
 	j := &journey{
-		T: t, classPath: classPath, kit: kinesistest.New(t, kinesistest.Stream("orders", 2)), dynamo: dynamotest.New(),
+		T: t, classPath: classPath, kit: kinesistest.New(t, kinesistest.Stream("orders", shards)), dynamo: dynamotest.New(),
 		next: make(map[string]int), moved: make(chan struct{}), saved: make(map[string]int),
 	}
 	api, err := kinesisapi.New(j.kit.DB(), &kinesisapi.Options{Logger: quietLogger()})
@@ -151,6 +155,8 @@ func newJourney(t *testing.T, classPath string) *journey {
 // put puts so many records of each key: every other one by itself, the rest in aggregates of ten.
 func (j *journey) put(rounds int) {
 	j.Helper()
+	j.putting.Lock()
+	defer j.putting.Unlock()
 	stream, err := j.kit.DB().Stream("orders")
 	require.NoError(j, err)
 	for range rounds {
@@ -158,8 +164,10 @@ func (j *journey) put(rounds int) {
 		var entries []braid.Entry
 		for i := range 24 {
 			key := fmt.Sprint("key-", i)
+			j.mu.Lock()
 			entry := braid.Entry{PartitionKey: key, Data: fmt.Append(nil, j.next[key])}
 			j.next[key]++
+			j.mu.Unlock()
 			if i%2 == 0 {
 				entries = append(entries, entry)
 				continue
@@ -181,9 +189,31 @@ func (j *journey) put(rounds int) {
 	}
 }
 
+// repeated returns how many records were processed, and how many of them came more than once.
+func (j *journey) repeated() (again, total int) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	times := make(map[string]int)
+	for _, s := range j.seen {
+		if times[s.key+" "+strconv.Itoa(s.value)]++; times[s.key+" "+strconv.Itoa(s.value)] == 2 {
+			again++
+		}
+	}
+	return again, len(times)
+}
+
 func (j *journey) split(shard int) {
 	j.Helper()
+	j.putting.Lock()
+	defer j.putting.Unlock()
 	j.kit.Split("orders", fmt.Sprintf("shardId-%012d", shard))
+}
+
+func (j *journey) merge(shard, adjacent int) {
+	j.Helper()
+	j.putting.Lock()
+	defer j.putting.Unlock()
+	j.kit.Merge("orders", fmt.Sprintf("shardId-%012d", shard), fmt.Sprintf("shardId-%012d", adjacent))
 }
 
 // note notes what a worker was given.
@@ -305,20 +335,26 @@ func (j *journey) requireAll(left map[string]bool) {
 	}
 }
 
-// javaWorker is a process of the KCL.
-type javaWorker struct {
+// process is a worker in a process of its own, of the KCL or of braid.
+type process struct {
 	journey *journey
 	cmd     *exec.Cmd
 	stdin   io.Closer
 	ended   chan struct{}
 }
 
-// startJava starts one, which hangs at a prepared checkpoint or goes on.
-func (j *journey) startJava(name, atPrepared string) *javaWorker {
+// startJava starts a worker of the KCL: one that hangs at a prepared checkpoint, or goes on, or does
+// not prepare any.
+func (j *journey) startJava(name, atPrepared string) *process {
 	j.Helper()
-	w := &javaWorker{journey: j, ended: make(chan struct{})}
-	w.cmd = exec.Command("java", slices.Concat([]string{"-Xmx256m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"}, j.javaOptions,
-		[]string{"-cp", j.classPath, "Worker", j.kinesis.URL, j.table.URL, "billing", name, atPrepared})...)
+	return j.startProcess(name, exec.Command("java", slices.Concat([]string{"-Xmx256m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"}, j.javaOptions,
+		[]string{"-cp", j.classPath, "Worker", j.kinesis.URL, j.table.URL, "billing", name, atPrepared})...))
+}
+
+// startProcess starts a worker that ends when its input does.
+func (j *journey) startProcess(name string, cmd *exec.Cmd) *process {
+	j.Helper()
+	w := &process{journey: j, cmd: cmd, ended: make(chan struct{})}
 	stdin, err := w.cmd.StdinPipe()
 	require.NoError(j, err)
 	w.stdin = stdin
@@ -346,19 +382,19 @@ func (j *journey) startJava(name, atPrepared string) *javaWorker {
 }
 
 // kill ends the process at once.
-func (w *javaWorker) kill() {
+func (w *process) kill() {
 	_ = w.cmd.Process.Kill()
 	<-w.ended
 }
 
 // stop has it stop gracefully.
-func (w *javaWorker) stop() {
+func (w *process) stop() {
 	w.journey.Helper()
 	_ = w.stdin.Close()
 	select {
 	case <-w.ended:
 	case <-time.After(90 * time.Second):
-		w.journey.Fatal("the worker of the KCL does not stop")
+		w.journey.Fatal("the worker does not stop")
 	}
 }
 

@@ -32,6 +32,7 @@ type fleet struct {
 	*testing.T
 	kit    *kinesistest.Kit
 	dynamo *dynamotest.Service
+	mixed  bool // workers join a mixed fleet
 
 	mu   sync.Mutex // guards next and seen
 	next map[string]int
@@ -109,7 +110,7 @@ func (f *fleet) join(name string, random *rand.Rand, processor consumer.Processo
 	var store *awskinesis.LeaseStore
 	for {
 		var err error
-		if store, err = awskinesis.NewLeaseStore(f.Context(), client, "billing", &awskinesis.LeaseStoreOptions{Stream: "orders", Logger: quietLogger()}); err == nil {
+		if store, err = awskinesis.NewLeaseStore(f.Context(), client, "billing", &awskinesis.LeaseStoreOptions{Stream: "orders", MixedFleet: f.mixed, Logger: quietLogger()}); err == nil {
 			break
 		}
 		require.NotNil(f, random, "%v", err) // by chance
@@ -189,7 +190,7 @@ func (f *fleet) requireAll() (repeated int) {
 // leases returns what is in the table.
 func (f *fleet) leases() map[braid.ShardID]consumer.Lease {
 	f.Helper()
-	all, err := ordersStore(f, f.dynamo, nil).List(f.Context())
+	all, err := ordersStore(f, f.dynamo, func(o *awskinesis.LeaseStoreOptions) { o.MixedFleet = f.mixed }).List(f.Context())
 	require.NoError(f, err)
 	leases := make(map[braid.ShardID]consumer.Lease)
 	for _, lease := range all {

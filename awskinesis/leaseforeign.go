@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 	"time"
 
@@ -12,13 +13,14 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// ErrForeignWorker reports that a worker of the KCL processes the application. Workers of braid
-// and of the KCL must not run at the same time: the KCL's leader gives leases only to its own
-// workers. The error is a [ForeignWorkerError].
-var ErrForeignWorker = errors.New("a worker of the KCL is at work on the application")
+// ErrForeignWorker reports that a worker of the KCL is at work on the application. Braid's
+// workers and the KCL's share one at the same time only if LeaseStoreOptions.MixedFleet is set:
+// then it reports one that is not in the fleet, such as one of the KCL 2 or one of braid's
+// without that option. It is a [ForeignWorkerError].
+var ErrForeignWorker = errors.New("a foreign worker is at work on the application")
 
-// ForeignWorkerError is an [ErrForeignWorker] that names the worker. Stop all workers of the
-// KCL, and try again.
+// ForeignWorkerError is an [ErrForeignWorker] that says which one. Stop all such workers, and try
+// again.
 type ForeignWorkerError struct {
 	Application string
 	Worker      string // its workerIdentifier
@@ -107,10 +109,17 @@ func (s *LeaseStore) foreign(sight foreignSighting, now time.Time) error {
 // sightings returns the leases of the KCL's workers, and the metrics that they wrote in the
 // last minute, into the lease table or, depending on their version, into another table. Leases
 // of ended shards do not count: they keep the name of a dead worker.
+//
+// In a mixed fleet it returns the leases of workers that have not written metrics into the lease
+// table, which all of the fleet do, whether they are the KCL's or braid's.
 func (s *LeaseStore) sightings(ctx context.Context) (map[foreignSighting]bool, error) {
-	seen := make(map[foreignSighting]bool)
+	seen, members := make(map[foreignSighting]bool), make(map[string]bool)
 	noteMetrics := func(worker, seconds string) {
-		if time.Since(secondsOf(seconds)) < metricsLast {
+		switch {
+		case time.Since(secondsOf(seconds)) >= metricsLast:
+		case s.fleet != nil:
+			members[worker] = true
+		default:
 			seen[foreignSighting{worker: worker, value: seconds}] = true
 		}
 	}
@@ -120,13 +129,17 @@ func (s *LeaseStore) sightings(ctx context.Context) (map[foreignSighting]bool, e
 			return nil
 		}
 		lease, now, found, err := s.decode(&s.leases, r)
-		if err == nil && found && lease.Owner != "" && !lease.Checkpoint.ShardEnd && isForeign(r) {
+		if err == nil && found && lease.Owner != "" && !lease.Checkpoint.ShardEnd && (s.fleet != nil || isForeign(r)) {
 			seen[foreignSighting{lease.Owner, lease.LeaseKey, strconv.FormatUint(now.version, 10)}] = true
 		}
 		return err
 	})
 	if err != nil {
 		return nil, err
+	}
+	if s.fleet != nil {
+		maps.DeleteFunc(seen, func(sight foreignSighting, _ bool) bool { return members[sight.worker] })
+		return seen, nil
 	}
 	err = s.scan(ctx, s.app+"-WorkerMetricStats", func(r leaseRow) error {
 		noteMetrics(stringOf(r[attrWorkerID]), numberOf(r[attrLastUpdateTime]))

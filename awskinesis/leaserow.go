@@ -45,6 +45,34 @@ const (
 	entityMetrics      = "WORKER_METRIC_STATS"
 	attrLastUpdateTime = "lut" // of worker metrics: seconds since 1970
 	attrWorkerID       = "wid" // of worker metrics in a separate table
+	attrMeasurements   = "sts" // of worker metrics: the last values of each
+	attrSupport        = "sup" // of worker metrics: what the worker's version can do
+	attrSupportTime    = "slu"
+)
+
+// The row of the leader's lock, which has the attributes of Amazon's DynamoDB lock client.
+const (
+	leaderRow        = "Leader"
+	entityLeader     = "LEADER"
+	attrLockOwner    = "ownerName"
+	attrLockDuration = "leaseDuration"       // a text: milliseconds
+	attrLockVersion  = "recordVersionNumber" // changes with each renewal
+	attrLockReleased = "isReleased"
+)
+
+// The rows that say which version of the protocol the workers use: of the KCL 3 to that of the
+// KCL 2, and, in a table of its own, of the KCL 3.5 to those before.
+const (
+	versionRow        = "Migration3.0"
+	entityVersion     = "CLIENT_VERSION_MIGRATION"
+	attrClientVersion = "cv"
+	attrModifiedBy    = "mb"
+	attrModifiedAt    = "mts" // milliseconds since 1970
+	clientVersion3    = "CLIENT_VERSION_3X"
+	tablesRow         = "TableMigration3.5"
+	attrOldKey        = "key"
+	attrTables        = "tm"
+	oneTable          = "TABLE_MIGRATION_STATUS_COMPLETE"
 )
 
 // attrBraid is braid's own attribute. It describes the lease when braid wrote it; later changes
@@ -293,8 +321,11 @@ func (s *LeaseStore) decode(t *leaseTable, r leaseRow) (lease consumer.Lease, no
 		all.note(err)
 		lease.Pending = &c
 	}
-	if own == nil && (lease.Owner != "" || lease.Checkpoint.ShardEnd || !lease.Checkpoint.SequenceNumber.IsZero()) {
+	switch {
+	case own == nil && (lease.Owner != "" || lease.Checkpoint.ShardEnd || !lease.Checkpoint.SequenceNumber.IsZero()):
 		lease.Epoch = 1 // a worker has begun
+	case own != nil && isForeign(r): // it was another owner's since, and may have come back to the same
+		lease.Epoch++
 	}
 	return lease, now, true, errors.Join(all...)
 }

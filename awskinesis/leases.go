@@ -66,6 +66,13 @@ type LeaseStoreOptions struct {
 	// without it.
 	AtTimestamp time.Time
 
+	// MixedFleet has workers of braid share the application with those of the KCL 3.5, at the
+	// same time: one worker of either kind leads, and assigns the leases to all. All workers
+	// of braid must have it, or none; the package's documentation says what else it needs.
+	// The default is that each worker decides for itself, and that none begins while a worker
+	// of the KCL is at work.
+	MixedFleet bool
+
 	// Timeout limits each call of the service, including the SDK's retries. The default is 5 s.
 	Timeout time.Duration
 
@@ -94,6 +101,8 @@ func (o *LeaseStoreOptions) withDefaults() (*LeaseStoreOptions, error) {
 	switch {
 	case opts.LeaseDuration < minLeaseDuration || opts.LeaseDuration > maxLeaseDuration:
 		return nil, invalid("LeaseStoreOptions.LeaseDuration", opts.LeaseDuration, fmt.Sprintf("must be %v to %v, or 0 for %v", minLeaseDuration, maxLeaseDuration, defaultLeaseDuration))
+	case opts.MixedFleet && opts.LeaseDuration > maxFleetLeaseDuration:
+		return nil, invalid("LeaseStoreOptions.LeaseDuration", opts.LeaseDuration, fmt.Sprintf("must be at most %v in a mixed fleet", maxFleetLeaseDuration))
 	case opts.Timeout < 0:
 		return nil, invalid("LeaseStoreOptions.Timeout", opts.Timeout, "must not be negative")
 	case opts.ReadCapacity < 0 || opts.WriteCapacity < 0 || (opts.ReadCapacity == 0) != (opts.WriteCapacity == 0):
@@ -106,10 +115,10 @@ func (o *LeaseStoreOptions) withDefaults() (*LeaseStoreOptions, error) {
 }
 
 // LeaseStore is a [consumer.LeaseStore] in Amazon DynamoDB, in the lease table of the Kinesis
-// Client Library 3.5: give it to consumer.Config.Leases. An application can migrate from the
-// KCL for Java and back: braid continues where the KCL has stopped, even inside an aggregate or
-// during a reshard, and vice versa. It is a [consumer.OwnerLeaseStore], with the KCL's index.
-// The two cannot run at the same time: see [ErrForeignWorker].
+// Client Library 3.5: give it to consumer.Config.Leases. An application can come from the KCL
+// for Java and go back to it: braid goes on where the KCL has stopped, inside of aggregates and
+// in the middle of a reshard, and the other way around. It is a [consumer.OwnerLeaseStore], by
+// the KCL's index. Both at the same time is a mixed fleet: see LeaseStoreOptions.MixedFleet.
 //
 // The table has the application's name. Data for which the KCL has no attribute is in a map
 // attribute of each row, named "braid". Rows are only updated, under conditions on the counter
@@ -129,6 +138,9 @@ func (o *LeaseStoreOptions) withDefaults() (*LeaseStoreOptions, error) {
 // them. A checkpoint is one more write. A row with a long worker id, or prepared state, may
 // take two units.
 //
+// In a mixed fleet a worker also writes up to 240 units an hour that it lives, and reads 360 for
+// the lock, which the leader renews with as many writes.
+//
 // All methods are safe for concurrent use. A LeaseStore has no goroutine and needs no Close.
 type LeaseStore struct {
 	client DynamoDBClient
@@ -138,6 +150,7 @@ type LeaseStore struct {
 
 	leases, state leaseTable
 	index         leaseIndex
+	fleet         *fleet // nil unless the application has a mixed one
 
 	prefix string // of the ids of this store's writes
 	writes atomic.Uint64
@@ -163,6 +176,8 @@ var applicationPattern = regexp.MustCompile(`^[a-zA-Z0-9_.-]{3,230}$`)
 //
 // If workers of the KCL have leases or have reported metrics, NewLeaseStore watches them for up
 // to a LeaseDuration, or a minute: it returns a [ForeignWorkerError] if one of them is alive.
+// In a mixed fleet it watches workers that have leases and have not reported metrics, for a
+// LeaseDuration.
 //
 // The options must not be nil, since they name the streams. Errors: braid.ErrInvalidArgument;
 // [ErrForeignWorker]; a [consumer.PermanentError] for an unusable table, such as an archived
@@ -196,7 +211,12 @@ func NewLeaseStore(ctx context.Context, client DynamoDBClient, application strin
 	if err := s.prepareTables(ctx); err != nil {
 		return nil, err
 	}
-	if err := s.refuseForeign(ctx); err != nil {
+	check := s.refuseForeign
+	if opts.MixedFleet {
+		s.fleet = newFleet(s)
+		check = s.enterFleet
+	}
+	if err := check(ctx); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -224,8 +244,13 @@ func keyOf(t *leaseTable, key consumer.LeaseKey) leaseRow {
 // List returns all leases of the application's streams, with consistent reads.
 func (s *LeaseStore) List(ctx context.Context) (leases []consumer.Lease, err error) {
 	listing := s.known.beginListing()
+	var metrics []leaseRow
 	for _, t := range []*leaseTable{&s.state, &s.leases} {
 		err := s.scan(ctx, t.name, func(r leaseRow) error {
+			if stringOf(r[attrEntityType]) == entityMetrics {
+				metrics = append(metrics, r)
+				return nil
+			}
 			lease, now, found, err := s.decode(t, r)
 			if err == nil && found {
 				s.note(t, &lease, now)
@@ -238,6 +263,9 @@ func (s *LeaseStore) List(ctx context.Context) (leases []consumer.Lease, err err
 		}
 	}
 	s.known.endListing(listing)
+	if s.fleet != nil {
+		s.fleet.noteMetrics(metrics)
+	}
 	return leases, nil
 }
 
@@ -306,6 +334,9 @@ func (s *LeaseStore) CompareAndSet(ctx context.Context, lease consumer.Lease) (s
 		return false, err
 	}
 	was := s.standingOf(t, &lease)
+	if was != nil && s.fleet != nil && was.currentOwner != "" && lease.Owner == was.currentOwner && lease.NextOwner == "" {
+		return false, nil // the owner does not know of a request that left the counter as it was
+	}
 	write := s.prefix + strconv.FormatUint(s.writes.Add(1), 16)
 	attrs, err := s.encode(&lease, write, was)
 	if err != nil {

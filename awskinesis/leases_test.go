@@ -37,6 +37,17 @@ func TestLeaseStoreKeepsThePromises(t *testing.T) {
 			return store
 		}, nil)
 	})
+	t.Run("of a mixed fleet", func(t *testing.T) {
+		leasetest.Run(t, func(t *testing.T) consumer.LeaseStore {
+			var streams []string
+			for i, name := range kitStreams {
+				streams = append(streams, fmt.Sprintf("123456789012:%s:%d", name, 1700000000+i))
+			}
+			store, err := awskinesis.NewLeaseStore(t.Context(), dynamotest.New().Client(), "kit", &awskinesis.LeaseStoreOptions{Streams: streams, MixedFleet: true, Logger: quietLogger()})
+			require.NoError(t, err)
+			return store
+		}, &leasetest.Options{Bubble: true})
+	})
 	t.Run("of one stream", func(t *testing.T) {
 		leasetest.Run(t, func(t *testing.T) consumer.LeaseStore {
 			all := &perStream{stores: make(map[string]*awskinesis.LeaseStore)}

@@ -287,7 +287,7 @@ func (f *Forwarder) keepBounds(ctx context.Context) {
 
 func (f *Forwarder) keepWithinBounds(ctx context.Context) {
 	if err := f.dropOldest(ctx); err != nil && ctx.Err() == nil {
-		f.log.Warn("the outbox cannot be kept within its bounds; it is tried again", "error", err)
+		f.log.Warn("the outbox cannot be kept within its limits; retrying", "error", err)
 	}
 }
 

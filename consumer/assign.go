@@ -55,6 +55,9 @@ func (g *group) isFree(lease *Lease, timeout time.Duration, now time.Time) bool 
 		return true
 	}
 	o := g.observed[lease.LeaseKey]
+	if g.fleet != nil { // the owner may have been given it, and hear of it after a duration
+		return o.seen.Sub(o.changed) >= 2*duration || o.nextOwner != "" && now.Sub(o.asked) >= timeout+2*duration
+	}
 	return o.seen.Sub(o.changed) >= duration || g.ownNames[o.nextOwner] && now.Sub(o.asked) >= timeout+duration
 }
 
@@ -67,13 +70,16 @@ func (g *group) assign(ctx context.Context, s *survey, workers map[string]*Worke
 	g.mu.Lock()
 	for key := range s.touched {
 		if it := s.items[key]; it != nil {
-			it.taker, it.taken = nil, false
+			it.assignee, it.taken = "", false
 			s.setStanding(it, g.standingLocked(it, timeout, now))
 		}
 	}
 	g.mu.Unlock()
 	if len(workers) == 0 {
 		return nil
+	}
+	if g.fleet != nil {
+		return g.assignInFleet(ctx, s, workers, timeout, now)
 	}
 	all := make([]plan.Worker, 0, len(workers))
 	for id := range workers {
@@ -107,13 +113,13 @@ func (g *group) assign(ctx context.Context, s *survey, workers map[string]*Worke
 	for _, move := range moves {
 		it := items[move.Lease]
 		if leases[move.Lease].Free {
-			it.taker = workers[move.To]
+			it.assignee = move.To
 			taken = append(taken, it)
 		} else if err := g.requestHandOver(ctx, it, move.To, now); err != nil {
 			return err
 		}
 	}
-	if err := g.takeLeases(ctx, s, taken); err != nil {
+	if err := g.takeLeases(ctx, s, workers, taken); err != nil {
 		return err
 	}
 	g.mu.Lock()
@@ -148,6 +154,7 @@ func (g *group) standingLocked(it *item, timeout time.Duration, now time.Time) *
 		l.Owner, l.Moving = next, true
 	case h != nil:
 		l.Owner, l.Moving = h.worker.cfg.WorkerID, h.hasFailed() // a failed hold keeps its shard
+	case g.isAssignedLocked(&it.lease): // and about to be taken
 	case g.isFree(&it.lease, timeout, now):
 		l.Free = true
 		if next != "" {
@@ -185,10 +192,10 @@ func (g *group) requestHandOver(ctx context.Context, it *item, to string, now ti
 	return nil
 }
 
-// takeLeases makes workers the owners of free leases, under a new epoch, and starts their
-// holds.
-func (g *group) takeLeases(ctx context.Context, s *survey, items []*item) error {
-	items, err := g.placeLatest(ctx, s, items)
+// takeLeases makes workers the owners of free leases, under a new epoch, and starts the holds
+// of those in this process.
+func (g *group) takeLeases(ctx context.Context, s *survey, workers map[string]*Worker, items []*item) error {
+	items, err := g.placeLatest(ctx, s, workers, items)
 	if err != nil {
 		return err
 	}
@@ -196,7 +203,7 @@ func (g *group) takeLeases(ctx context.Context, s *survey, items []*item) error 
 		leases, from := make([]Lease, len(chunk)), make([]string, len(chunk))
 		for i, it := range chunk {
 			leases[i], from[i] = it.lease, it.lease.Owner
-			leases[i].Owner, leases[i].NextOwner = it.taker.cfg.WorkerID, ""
+			leases[i].Owner, leases[i].NextOwner = it.assignee, ""
 			leases[i].Epoch++
 			g.describeLease(&leases[i], &it.shard)
 		}
@@ -212,7 +219,11 @@ func (g *group) takeLeases(ctx context.Context, s *survey, items []*item) error 
 			g.table.note(it.lease)
 			it.taken = true
 			delete(g.heirs, it.lease.LeaseKey)
-			h := newHold(it.taker, it.lease, from[i], it.shard, it.lost)
+			w := workers[it.assignee]
+			if w == nil {
+				continue // it is elsewhere
+			}
+			h := newHold(w, it.lease, from[i], it.shard, it.lost)
 			g.mu.Lock()
 			g.holds[h.key] = h
 			h.worker.held++
@@ -229,10 +240,10 @@ func (g *group) takeLeases(ctx context.Context, s *survey, items []*item) error 
 // placeLatest replaces LATEST by a place. Another engine leaves LATEST in the lease of a
 // shard whose records it has not seen yet; while it stays there, each restart skips
 // records. It returns the items that can be taken, without those whose place the source
-// cannot resolve now.
-func (g *group) placeLatest(ctx context.Context, s *survey, items []*item) (placed []*item, err error) {
+// cannot resolve now. Leases for workers in other processes are left to those workers.
+func (g *group) placeLatest(ctx context.Context, s *survey, workers map[string]*Worker, items []*item) (placed []*item, err error) {
 	for _, it := range items {
-		if c := &it.lease.Checkpoint; c.SequenceNumber.IsZero() && c.Start.Equal(braid.Latest()) {
+		if c := &it.lease.Checkpoint; workers[it.assignee] != nil && c.SequenceNumber.IsZero() && c.Start.Equal(braid.Latest()) {
 			latest := []Lease{it.lease}
 			err := g.resolve(ctx, latest, []ShardInfo{it.shard}, braid.Latest(), nil)
 			switch {

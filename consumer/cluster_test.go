@@ -26,6 +26,7 @@ const leaseDuration = 10 * time.Second
 type cluster struct {
 	*fixture
 	store *leasetest.Memory
+	fleet *leasetest.MemoryFleet // whose store it is; nil for none
 
 	mu       sync.Mutex
 	contexts map[string]context.Context // of the processors, by shard and epoch
@@ -46,10 +47,24 @@ func expiry(t *testing.T, shards int, test func(c *cluster)) {
 	})
 }
 
+// led is expiry with a store whose leases a leader assigns.
+func led(t *testing.T, shards int, test func(c *cluster)) {
+	bubble(t, shards, func(f *fixture) {
+		c := newCluster(f)
+		c.fleet = leasetest.NewMemoryFleet(leaseDuration)
+		c.store = c.fleet.Memory
+		test(c)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		require.Empty(f, c.overlaps)
+	})
+}
+
 // link is one worker's connection to the store. It can be cut without affecting the
 // others.
 type link struct {
 	*leasetest.Memory
+	fleet *leasetest.MemoryFleet
 
 	mu     sync.Mutex
 	before func(ctx context.Context, op string, lease consumer.Lease) error // as for Memory.Fail
@@ -127,6 +142,39 @@ func (l *link) Delete(ctx context.Context, lease consumer.Lease) (deleted bool, 
 	return deleted, err
 }
 
+// Fleet is that of the store, over the link.
+func (l *link) Fleet() consumer.Fleet {
+	if l.fleet == nil {
+		return nil
+	}
+	return l
+}
+
+func (l *link) Report(ctx context.Context, worker string) (leads bool, workers []string, err error) {
+	if _, err := l.pass(ctx, "Report", consumer.Lease{}); err != nil {
+		return false, nil, err
+	}
+	return l.fleet.Report(ctx, worker)
+}
+
+func (l *link) RequestHandOver(ctx context.Context, lease consumer.Lease, to string) (stored bool, err error) {
+	do, lost := l.pass(ctx, "RequestHandOver", lease)
+	if do {
+		stored, err = l.fleet.RequestHandOver(context.WithoutCancel(ctx), lease, to)
+	}
+	if lost != nil {
+		return false, lost
+	}
+	return stored, err
+}
+
+func (l *link) Leave(ctx context.Context, worker string) error {
+	if _, err := l.pass(ctx, "Leave", consumer.Lease{}); err != nil {
+		return err
+	}
+	return l.fleet.Leave(ctx, worker)
+}
+
 // member is a worker of a cluster, and its processor.
 type member struct {
 	*link
@@ -142,7 +190,7 @@ type member struct {
 // join starts a worker.
 func (c *cluster) join(name string, change func(m *member, cfg *consumer.Config)) *member {
 	c.Helper()
-	m := &member{link: &link{Memory: c.store}, c: c, name: name}
+	m := &member{link: &link{Memory: c.store, fleet: c.fleet}, c: c, name: name}
 	cfg := consumer.Config{
 		App:      "billing",
 		Streams:  []string{"orders"},

@@ -152,6 +152,7 @@
 //	WARN  | the state of a stream cannot be read; retrying | stream, error
 //	ERROR | the stream is stopped | stream, error
 //	WARN  | leases cannot be assigned; retrying | error
+//	WARN  | the worker could not leave the fleet; others find out later | worker, error
 //
 // Messages that come in pairs are logged once when the condition begins and once when it
 // ends, by one of the workers of a process.
@@ -166,6 +167,10 @@
 // lease's duration. Packages sourcetest and leasetest have the tests that a source and a
 // store must pass. Their options list what an engine may leave out, and what that means
 // for a processor.
+//
+// Each worker decides for itself which leases it takes, by rules that make the shares even.
+// In a store with a [Fleet], one worker leads and assigns them to all, so that workers of
+// another engine, which know the same rows, can be among them.
 //
 // # Differences from the Kinesis Client Library
 //

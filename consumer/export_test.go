@@ -70,7 +70,7 @@ func CheckView(ctx context.Context, db *braid.DB, app string) error {
 			return fmt.Errorf("%s is gone", key)
 		}
 		got := *it
-		got.taker, got.taken, got.standing = nil, false, nil
+		got.assignee, got.taken, got.standing = "", false, nil
 		if err := differ(key.String(), got, *other); err != nil {
 			return err
 		}

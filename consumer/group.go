@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/internal/companion"
@@ -24,6 +25,7 @@ type group struct {
 	app    string
 	db     *braid.DB // nil if neither source nor leases are in a database
 	leases LeaseStore
+	fleet  Fleet     // of the store; nil if workers here decide for themselves
 	bell   wake.Bell // rings when a pass is due
 
 	progress wake.Signal  // raised when Status has changed, except by new records
@@ -43,6 +45,10 @@ type group struct {
 	// The goroutine alone uses the fields below.
 	ownNames     map[string]bool           // WorkerIDs of all workers that were ever in this process
 	heirs        map[LeaseKey]string       // the workers that get the leases of ending holds
+	departed     map[string]bool           // workers that have left the fleet
+	finished     map[LeaseKey]time.Time    // leases in a fleet that nobody needs, since when
+	sought       map[LeaseKey]uint64       // Versions of leases in a fleet whose shards the source was asked for
+	distrusted   map[string]time.Time      // workers of a fleet that have let a lease expire, and when
 	observed     map[LeaseKey]*observation // of other workers' leases
 	idle         map[idleness]bool         // reasons that were logged and still hold; nil before the first pass
 	view         *survey                   // of the last pass; nil if it has to be made anew
@@ -66,12 +72,17 @@ func groupOf(db *braid.DB, cfg *Config) *group {
 			app:          cfg.App,
 			db:           db,
 			leases:       cfg.Leases,
+			fleet:        fleetOf(cfg.Leases),
 			bell:         wake.NewBell(),
 			workers:      make(map[string]*Worker),
 			holds:        make(map[LeaseKey]*hold),
 			leftBehind:   make(map[*hold]bool),
 			ownNames:     make(map[string]bool),
 			heirs:        make(map[LeaseKey]string),
+			departed:     make(map[string]bool),
+			finished:     make(map[LeaseKey]time.Time),
+			sought:       make(map[LeaseKey]uint64),
+			distrusted:   make(map[string]time.Time),
 			observed:     make(map[LeaseKey]*observation),
 			withDeadline: make(map[*hold]bool),
 			watching:     make(map[string]func()),

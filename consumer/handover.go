@@ -186,7 +186,7 @@ func (g *group) releaseLeases(ctx context.Context, s *survey) error {
 	g.mu.Lock()
 	for key := range s.touched {
 		it := s.items[key]
-		if it == nil || it.taken || it.lease.Checkpoint.ShardEnd || !g.ownNames[it.lease.Owner] || g.holds[key] != nil {
+		if it == nil || it.taken || !g.ownNames[it.lease.Owner] || g.holds[key] != nil || !g.isReleasableLocked(&it.lease) {
 			continue
 		}
 		lease := it.lease
@@ -214,6 +214,16 @@ func (g *group) releaseLeases(ctx context.Context, s *survey) error {
 		}
 	}
 	return nil
+}
+
+// isReleasableLocked reports whether a lease that a worker of this process owns and does not
+// process is to be given back. In a fleet, the worker keeps the leases that it was assigned
+// until the leader asks for them.
+func (g *group) isReleasableLocked(lease *Lease) bool {
+	if g.fleet != nil && lease.NextOwner != "" {
+		return true
+	}
+	return !lease.Checkpoint.ShardEnd && !g.isAssignedLocked(lease)
 }
 
 // dismissWorkers lets workers go that are leaving and have no leases left. It reports

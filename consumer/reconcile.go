@@ -88,6 +88,7 @@ func (g *group) reconcile(ctx context.Context) (wait time.Duration, err error) {
 	ended := g.dropEndedLocked(crew)
 	g.mu.Unlock()
 
+	g.leaveFleet(ctx)
 	before := g.view
 	s, err := g.updateSurvey(ctx, someone.cfg.Streams, ended)
 	g.view = nil // set again when this pass has succeeded

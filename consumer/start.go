@@ -168,8 +168,8 @@ func (s *survey) isNewer(row *Lease) bool {
 	return slices.ContainsFunc(row.Parents, func(id braid.ShardID) bool {
 		key := LeaseKey{row.Stream, id}
 		parent := s.rows[key]
-		return s.items[key] != nil || parent != nil && parent.Incarnation == row.Incarnation && s.isNewer(parent)
-	}) && row.Incarnation == s.streams[row.Stream].info.Incarnation
+		return s.items[key] != nil || parent != nil && s.isNewer(parent)
+	}) && row.isOf(s.streams[row.Stream].info.Incarnation)
 }
 
 // deleteStaleLeases removes the leases of shards and streams that no longer exist. The

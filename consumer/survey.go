@@ -25,6 +25,7 @@ type survey struct {
 	changed map[string]bool   // streams that have changed since the survey was made
 	stale   bool              // it must not be used for another pass
 	partial bool              // leases of other workers may be older than this pass
+	fleet   bool              // workers of other engines may create leases while those of this process run
 	planned int               // number of items with a standing
 	counts  map[string]int    // leases that workers have, by owner, counted by their standing
 	free    map[LeaseKey]*item
@@ -50,8 +51,8 @@ type item struct {
 	paused  bool
 	lost    []*braid.TrimmedError // parents that expired before they were done, if the shard has not begun
 
-	taker *Worker // the worker that is to get the lease
-	taken bool    // the taker has it
+	assignee string // the worker that is to get the lease
+	taken    bool   // the assignee has it
 
 	standing *plan.Lease // how plan sees the item; nil if nothing can be done in the shard
 }
@@ -89,6 +90,7 @@ func (g *group) survey(ctx context.Context, names []string) (*survey, error) {
 // surveyLeases is survey of leases that are already listed.
 func (g *group) surveyLeases(ctx context.Context, leases []Lease, names []string) (*survey, error) {
 	s := newSurvey()
+	s.fleet = g.fleet != nil
 	var err error
 	for i := range leases {
 		s.rows[leases[i].LeaseKey] = &leases[i]
@@ -301,12 +303,20 @@ func (s *survey) readLease(it *item) {
 // isPassed reports whether a shard without a lease is done, because a child of it has
 // begun. Shards begin only when their parents are done; the lease of this one was deleted
 // since, as the KCL does after the end of a shard. It is not enough that the child has a
-// lease: App.Seek also stores leases of shards that have not begun.
+// lease: App.Seek also stores leases of shards that have not begun. In a fleet it is enough:
+// there, no lease of a child is created before those of its parents, and the lease of a shard
+// that is not done is not deleted.
 func (s *survey) isPassed(key LeaseKey) bool {
 	return slices.ContainsFunc(s.children[key], func(child *item) bool {
 		l := &child.lease
-		return l.Owner != "" || l.Checkpoint.ShardEnd || !l.Checkpoint.SequenceNumber.IsZero() || l.Pending != nil
+		return s.fleet && s.isStored(l.LeaseKey) || l.Owner != "" || l.Checkpoint.ShardEnd || !l.Checkpoint.SequenceNumber.IsZero() || l.Pending != nil
 	})
+}
+
+// isStored reports whether a shard has a lease of the current incarnation of its stream.
+func (s *survey) isStored(key LeaseKey) bool {
+	row := s.rows[key]
+	return row != nil && row.isOf(s.streams[key.Stream].info.Incarnation)
 }
 
 // relateParents works out which parents an item waits for, and which were lost.

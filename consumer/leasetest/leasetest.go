@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/braidstream/braid"
@@ -26,14 +27,19 @@ type Options struct {
 	// writes, as eventually consistent reads of an index or a scan do. Get must not. A worker
 	// then learns that much later that a lease is free or was given to it.
 	Lag time.Duration
+
+	// Bubble runs each subtest in a bubble of testing/synctest, whose clock does not wait. The
+	// store must not wait for anything outside, such as the network. Without it, what is
+	// checked of a [consumer.Fleet] takes about ten LeaseDurations.
+	Bubble bool
 }
 
 // Run checks every promise of [consumer.LeaseStore], one in each subtest, except those
 // that options relax; nil relaxes none. newStore returns a store without leases. It
 // closes what it opens by t.Cleanup.
 //
-// The promises of a [consumer.BatchLeaseStore] and of a [consumer.OwnerLeaseStore] are
-// checked if the store is one; otherwise those subtests are skipped.
+// The promises of a [consumer.BatchLeaseStore], of a [consumer.OwnerLeaseStore] and of a
+// [consumer.Fleet] are checked if the store has them; otherwise those subtests are skipped.
 func Run(t *testing.T, newStore func(t *testing.T) consumer.LeaseStore, options *Options) {
 	t.Helper()
 	for _, test := range []struct {
@@ -71,14 +77,23 @@ func Run(t *testing.T, newStore func(t *testing.T) consumer.LeaseStore, options 
 		{"CompareAndSetAll stores none if one is refused", (*kit).storesNone},
 		{"of all writers of the same leases exactly one wins them all", (*kit).hasOneWinnerOfAll},
 		{"CompareAndSetAll under a context that ends stores all or none", (*kit).storesAllOrNone},
+		{"RequestHandOver sets the NextOwner and nothing else", (*kit).requestsHandOver},
+		{"RequestHandOver of another owner's lease, or a second one, is refused", (*kit).refusesRequest},
+		{"an owner that does not know of a request does not erase it", (*kit).keepsRequest},
+		{"of the workers that report one leads, and all live", (*kit).hasOneLeader},
+		{"a worker that has left does not lead, and another one does", (*kit).hasNextLeader},
 	} {
 		t.Run(test.sentence, func(t *testing.T) {
-			k := &kit{T: t}
+			var opts Options
 			if options != nil {
-				k.Options = *options
+				opts = *options
 			}
-			k.store = newStore(t)
-			test.run(k)
+			run := func(t *testing.T) { test.run(&kit{T: t, Options: opts, store: newStore(t)}) }
+			if opts.Bubble {
+				synctest.Test(t, run)
+			} else {
+				run(t)
+			}
 		})
 	}
 }

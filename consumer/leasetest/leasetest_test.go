@@ -34,6 +34,10 @@ func TestOwnerLeaseStoreIsTested(t *testing.T) {
 	leasetest.Run(t, func(*testing.T) consumer.LeaseStore { return indexed{leasetest.NewMemory(time.Minute)} }, nil)
 }
 
+func TestMemoryFleetKeepsThePromisesOfAFleet(t *testing.T) {
+	leasetest.Run(t, func(*testing.T) consumer.LeaseStore { return leasetest.NewMemoryFleet(time.Minute) }, &leasetest.Options{Bubble: true})
+}
+
 func TestOnWriteTellsOfEveryWrite(t *testing.T) {
 	m := leasetest.NewMemory(time.Minute)
 	require.Equal(t, time.Minute, m.LeaseDuration())

@@ -30,6 +30,7 @@ type Memory struct {
 	leases  map[consumer.LeaseKey]consumer.Lease
 	onWrite func(before, after consumer.Lease)
 	fail    func(op string, key consumer.LeaseKey) error
+	asks    bool // owners have to know of requests: see MemoryFleet
 }
 
 // NewMemory returns an empty store with that LeaseDuration.
@@ -47,8 +48,8 @@ func (m *Memory) OnWrite(hook func(before, after consumer.Lease)) {
 }
 
 // Fail sets a function that is called at the beginning of every call of List, Get,
-// CompareAndSet and Delete, with the name of the method and the key of the lease (the
-// zero key for List). If it returns an error, so does the method, without doing anything;
+// CompareAndSet and Delete, and of the methods of a [MemoryFleet], with the name of the method
+// and the key of the lease (the zero key for List). If it returns an error, so does the method, without doing anything;
 // but if the error wraps [ErrAfter], the write is done first. The function may wait, to
 // hold up the call before it reaches the store. It is called by several goroutines at
 // once, so its state needs a lock or has to be atomic. nil removes it; calls in progress
@@ -107,7 +108,7 @@ func (m *Memory) CompareAndSet(ctx context.Context, lease consumer.Lease) (bool,
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	before := m.leases[lease.LeaseKey]
-	if before.Version != lease.Version {
+	if before.Version != lease.Version || m.asks && before.NextOwner != "" && before.Owner == lease.Owner && lease.NextOwner == "" {
 		return false, err
 	}
 	before.LeaseKey = lease.LeaseKey

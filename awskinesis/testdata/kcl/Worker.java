@@ -19,6 +19,7 @@ import software.amazon.kinesis.common.InitialPositionInStreamExtended;
 import software.amazon.kinesis.common.StreamConfig;
 import software.amazon.kinesis.common.StreamIdentifier;
 import software.amazon.kinesis.coordinator.Scheduler;
+import software.amazon.kinesis.leases.LeaseAssignmentStrategy;
 import software.amazon.kinesis.lifecycle.events.InitializationInput;
 import software.amazon.kinesis.lifecycle.events.LeaseLostInput;
 import software.amazon.kinesis.lifecycle.events.ProcessRecordsInput;
@@ -45,8 +46,8 @@ import software.amazon.kinesis.retrieval.polling.PollingConfig;
  * end SHARD
  * </pre>
  *
- * It checkpoints after every third record, and prepares a checkpoint after the 40th when all shards
- * are under way, at which it hangs if it is told to.
+ * It checkpoints after every third record. Unless it is told to be plain, it prepares a checkpoint
+ * after the 40th when all shards are under way, at which it hangs if it is told to.
  * It stops gracefully when its input ends.
  *
  * With the property "streams", which has serialized stream identifiers divided by commas, it is in
@@ -54,6 +55,7 @@ import software.amazon.kinesis.retrieval.polling.PollingConfig;
  */
 public class Worker implements ShardRecordProcessor {
     private static boolean hangs;
+    private static boolean prepares;
 
     /** Shards of which records have come. The scheduler starts no shard while another one hangs. */
     private static final AtomicInteger started = new AtomicInteger();
@@ -66,6 +68,7 @@ public class Worker implements ShardRecordProcessor {
     public static void main(String[] args) throws Exception {
         String kinesisEndpoint = args[0], dynamoEndpoint = args[1], application = args[2], worker = args[3];
         hangs = args[4].equals("hang");
+        prepares = !args[4].equals("plain");
         StaticCredentialsProvider credentials = StaticCredentialsProvider.create(AwsBasicCredentials.create("a", "b"));
         KinesisAsyncClient kinesis = KinesisAsyncClient.builder().region(Region.EU_CENTRAL_1).credentialsProvider(credentials)
                 .endpointOverride(URI.create(kinesisEndpoint)).httpClientBuilder(NettyNioAsyncHttpClient.builder().protocol(Protocol.HTTP1_1)).build();
@@ -82,6 +85,9 @@ public class Worker implements ShardRecordProcessor {
         leases.dynamoDbLockBasedLeaderHeartbeatPeriodInMillis(1000L);
         leases.workerUtilizationAwareAssignmentConfig().disableWorkerMetrics(true);
         leases.workerUtilizationAwareAssignmentConfig().inMemoryWorkerMetricsCaptureFrequencyMillis(1000L);
+        if (!prepares) {
+            leases.leaseAssignmentStrategy(LeaseAssignmentStrategy.LEASE_COUNT_BASED); // so that each worker gets some
+        }
         var coordinator = configs.coordinatorConfig().parentShardPollIntervalMillis(500).shardConsumerDispatchPollIntervalMillis(200);
         PollingConfig polling = (streams == null ? new PollingConfig("orders", kinesis) : new PollingConfig(kinesis)).maxRecords(20).idleTimeBetweenReadsInMillis(200);
         Scheduler scheduler = new Scheduler(configs.checkpointConfig(), coordinator, leases, configs.lifecycleConfig(),
@@ -169,7 +175,7 @@ public class Worker implements ShardRecordProcessor {
                     input.checkpointer().checkpoint(record.sequenceNumber(), record.subSequenceNumber());
                     say("checkpoint", shard, record.sequenceNumber(), record.subSequenceNumber());
                 }
-                if (count > 40 && !prepared && started.get() > 1) {
+                if (prepares && count > 40 && !prepared && started.get() > 1) {
                     prepared = true;
                     input.checkpointer().prepareCheckpoint(record.sequenceNumber(), record.subSequenceNumber(), "prepared".getBytes(StandardCharsets.UTF_8));
                     say("prepared", shard, record.sequenceNumber(), record.subSequenceNumber());

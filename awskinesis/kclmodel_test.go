@@ -1,0 +1,173 @@
+package awskinesis_test
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid/awskinesis/internal/dynamotest"
+)
+
+// kclWorker does with the lease table what a worker of the KCL 3.5 does, at its pace, and nothing
+// else: it processes no records.
+type kclWorker struct {
+	f      *fleet
+	name   string
+	client *dynamodb.Client
+	cancel context.CancelFunc
+	ended  chan struct{}
+
+	mu    sync.Mutex        // guards the fields below
+	held  map[string]uint64 // counters, by lease
+	lost  []string          // leases that it lost without being asked for them
+	given []string          // that it has handed over
+}
+
+// joinKCL starts one. Its clock may be off.
+func (f *fleet) joinKCL(name string, clock time.Duration) *kclWorker {
+	f.Helper()
+	w := &kclWorker{f: f, name: name, client: f.dynamo.Client(), ended: make(chan struct{}), held: make(map[string]uint64)}
+	ctx, cancel := context.WithCancel(context.Background())
+	w.cancel = cancel
+	go w.run(ctx, clock)
+	f.Cleanup(w.kill)
+	return w
+}
+
+// kill ends it at once.
+func (w *kclWorker) kill() {
+	w.cancel()
+	<-w.ended
+}
+
+func (w *kclWorker) run(ctx context.Context, clock time.Duration) {
+	defer close(w.ended)
+	report, discover, renew := time.NewTicker(30*time.Second), time.NewTicker(9975*time.Millisecond), time.NewTicker(3308*time.Millisecond)
+	defer report.Stop()
+	defer discover.Stop()
+	defer renew.Stop()
+	w.report(clock)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-report.C:
+			w.report(clock)
+		case <-discover.C:
+			w.discover()
+		case <-renew.C:
+			w.mu.Lock()
+			for _, key := range slices.Sorted(maps.Keys(w.held)) {
+				w.renewLocked(key)
+			}
+			w.mu.Unlock()
+		}
+	}
+}
+
+func (w *kclWorker) report(clock time.Duration) {
+	w.f.dynamo.Put(w.f, "billing", dynamotest.Item{
+		"leaseKey": s(w.name), "entityType": s("WORKER_METRIC_STATS"), "sup": n("1"), "sts": {"M": map[string]any{}}, "opr": {"M": map[string]any{}},
+		"lut": n(strconv.FormatInt(time.Now().Add(clock).Unix(), 10)), "slu": n(strconv.FormatInt(time.Now().Add(clock).Unix(), 10)),
+	})
+}
+
+// discover takes what was assigned to it.
+func (w *kclWorker) discover() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for key, row := range w.f.dynamo.Items("billing") {
+		if dynamotest.Text(row["entityType"]) == "LEASE" && dynamotest.Text(row["leaseOwner"]) == w.name && row["checkpointOwner"] == nil {
+			if _, has := w.held[key]; !has {
+				w.held[key] = counterOf(row)
+			}
+		}
+	}
+}
+
+func counterOf(row dynamotest.Item) uint64 {
+	digits, _ := row["leaseCounter"]["N"].(string)
+	counter, _ := strconv.ParseUint(digits, 10, 64)
+	return counter
+}
+
+// renewLocked renews a lease, or, if it is asked for it, hands it over.
+func (w *kclWorker) renewLocked(key string) {
+	was := w.held[key]
+	if w.updateLocked(key, "SET #counter = :next", "#counter = :was AND attribute_not_exists(#current)", was) {
+		w.held[key] = was + 1
+		return
+	}
+	delete(w.held, key)
+	row := w.f.dynamo.Items("billing")[key]
+	if dynamotest.Text(row["checkpointOwner"]) != w.name || counterOf(row) != was {
+		w.lost = append(w.lost, key)
+		return
+	}
+	w.given = append(w.given, key)
+	require.True(w.f, w.updateLocked(key, "SET #counter = :next REMOVE #current", "#counter = :was", was), "%v", row)
+}
+
+func (w *kclWorker) updateLocked(key, update, condition string, was uint64) bool {
+	_, err := w.client.UpdateItem(context.Background(), &dynamodb.UpdateItemInput{
+		TableName: aws.String("billing"), Key: map[string]types.AttributeValue{"leaseKey": &types.AttributeValueMemberS{Value: key}},
+		UpdateExpression: &update, ConditionExpression: &condition,
+		ExpressionAttributeNames: map[string]string{"#counter": "leaseCounter", "#current": "checkpointOwner"},
+		ExpressionAttributeValues: map[string]types.AttributeValue{
+			":was":  &types.AttributeValueMemberN{Value: strconv.FormatUint(was, 10)},
+			":next": &types.AttributeValueMemberN{Value: strconv.FormatUint(was+1, 10)},
+		},
+	})
+	var refused *types.ConditionalCheckFailedException
+	require.True(w.f, err == nil || errors.As(err, &refused), "%v", err)
+	return err == nil
+}
+
+// standing returns how many leases it has, and which it has lost and handed over.
+func (w *kclWorker) standing() (held int, lost, given []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.held), slices.Clone(w.lost), slices.Clone(w.given)
+}
+
+// change changes a row as the KCL's leader does.
+func (f *fleet) change(key string, change func(row dynamotest.Item)) {
+	f.Helper()
+	row := f.dynamo.Items("billing")[key]
+	require.NotNil(f, row, "%s", key)
+	change(row)
+	f.dynamo.Put(f, "billing", row)
+}
+
+// assign is what the KCL's leader does with a lease that nobody has, or that it takes away.
+func (f *fleet) assign(key, to string) {
+	f.change(key, func(row dynamotest.Item) {
+		row["leaseOwner"] = s(to)
+		delete(row, "checkpointOwner")
+		row["leaseCounter"] = n(strconv.FormatUint(counterOf(row)+1, 10))
+	})
+}
+
+// handOver is what the KCL's leader does with a lease that somebody has.
+func (f *fleet) handOver(key, to string) {
+	f.change(key, func(row dynamotest.Item) {
+		row["checkpointOwner"] = row["leaseOwner"]
+		row["leaseOwner"] = s(to)
+	})
+}
+
+// lead writes the leader's lock as a worker of the KCL does each 30 s.
+func (f *fleet) lead(name, version string) {
+	f.dynamo.Put(f, "billing", dynamotest.Item{
+		"leaseKey": s("Leader"), "entityType": s("LEADER"), "ownerName": s(name), "leaseDuration": s("120000"), "recordVersionNumber": s(version),
+	})
+}

@@ -1,0 +1,319 @@
+package awskinesis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/consumer"
+)
+
+// This file is about what workers of a mixed fleet tell each other besides the leases, in rows of
+// the lease table that the KCL 3.5 knows as well: that a worker lives, which is its metrics, and
+// which of them leads.
+
+const (
+	// reportEvery is how often a worker says that it lives. The KCL does each 30 s, and takes
+	// one for dead that has not for a minute.
+	reportEvery = 15 * time.Second
+
+	// forgetAfter is when the leader deletes the metrics of a worker that has died, as the
+	// KCL's does.
+	forgetAfter = 24 * time.Hour
+
+	// maxFleetLeaseDuration keeps the passes of a worker, three in a LeaseDuration, closer to
+	// each other than its reports have to be.
+	maxFleetLeaseDuration = time.Minute
+
+	// supportsOneTable is what a worker's metrics say of its version: that it finds all rows in
+	// the lease table.
+	supportsOneTable = 1
+)
+
+// fleet is the consumer.Fleet of a store in a mixed one.
+type fleet struct {
+	store *LeaseStore
+
+	mu      sync.Mutex // guards the fields below
+	members map[string]*member
+	workers map[string]metricsSighting // whose metrics the last listing had
+}
+
+// member is a worker of this process. It is that of the goroutine that calls Report.
+type member struct {
+	mu       sync.Mutex // guards the fields below, and is held during the calls of the service
+	name     string
+	reported time.Time // when its metrics were last written
+	looked   time.Time // when it last looked at the lock
+	lock     heldLock
+	seen     seenLock
+}
+
+// metricsSighting is when the metrics of a worker were last seen to change, by the own clock.
+type metricsSighting struct {
+	value   string // attrLastUpdateTime
+	changed time.Time
+	failing bool // one of its metrics: the KCL's leader gives it nothing then
+}
+
+func newFleet(s *LeaseStore) *fleet {
+	return &fleet{store: s, members: make(map[string]*member), workers: make(map[string]metricsSighting)}
+}
+
+// Fleet returns the workers that share the leases if LeaseStoreOptions.MixedFleet is set, and nil
+// if it is not.
+func (s *LeaseStore) Fleet() consumer.Fleet {
+	if s.fleet == nil {
+		return nil // and no interface that holds nil
+	}
+	return s.fleet
+}
+
+// Report writes that the worker lives, and looks after the leader's lock, both if it is time to.
+func (f *fleet) Report(ctx context.Context, worker string) (leads bool, workers []string, err error) {
+	m := f.member(worker)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if now := time.Now(); now.Sub(m.reported) >= reportEvery {
+		if err := f.writeMetrics(ctx, worker, now); err != nil {
+			return false, nil, err
+		}
+		m.reported = now
+	}
+	if now := time.Now(); now.Sub(m.looked) >= f.store.opts.LeaseDuration {
+		if err := f.lookAtLock(ctx, m); err != nil {
+			return false, nil, err
+		}
+		m.looked = now
+	}
+	if leads = m.lock.leads(f.store.opts.LeaseDuration); leads {
+		err = f.forgetDead(ctx)
+	}
+	return leads, f.alive(), err
+}
+
+func (f *fleet) member(worker string) *member {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	m := f.members[worker]
+	if m == nil {
+		m = &member{name: worker}
+		f.members[worker] = m
+	}
+	return m
+}
+
+// writeMetrics writes the row by which others know that a worker lives. It has no measurements:
+// the KCL then counts how many bytes a second the worker's leases deliver, compared to those of
+// an average worker.
+func (f *fleet) writeMetrics(ctx context.Context, worker string, now time.Time) error {
+	seconds := numberAttr(strconv.FormatInt(now.Unix(), 10))
+	_, err := askTable(ctx, f.store, "report to", f.store.client.UpdateItem, &dynamodb.UpdateItemInput{
+		TableName:                &f.store.leases.name,
+		Key:                      leaseRow{attrKey: stringAttr(worker)},
+		UpdateExpression:         aws.String("SET #lut = :now, #slu = :now, #sup = :sup, #type = :type"),
+		ConditionExpression:      aws.String("attribute_not_exists(#key) OR #type = :type"),
+		ExpressionAttributeNames: map[string]string{"#lut": attrLastUpdateTime, "#slu": attrSupportTime, "#sup": attrSupport, "#type": attrEntityType, "#key": attrKey},
+		ExpressionAttributeValues: leaseRow{
+			":now": seconds, ":sup": numberAttr(strconv.Itoa(supportsOneTable)), ":type": stringAttr(entityMetrics),
+		},
+	})
+	if isRefused(err) {
+		return &consumer.PermanentError{Err: invalid("WorkerID", fmt.Sprintf("%.140q", worker), "must not be the key of another row of the lease table, such as the id of a shard")}
+	}
+	return err
+}
+
+// noteMetrics notes which workers live, by the metrics that all rows of the table have.
+func (f *fleet) noteMetrics(rows []leaseRow) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := time.Now()
+	workers := make(map[string]metricsSighting, len(rows))
+	for _, r := range rows {
+		name, value := stringOf(r[attrKey]), numberOf(r[attrLastUpdateTime])
+		sight, known := f.workers[name]
+		switch {
+		case !known:
+			sight.changed = secondsOf(value) // by another clock, until it changes
+			if sight.changed.After(now) {
+				sight.changed = now
+			}
+		case sight.value != value:
+			sight.changed = now
+		}
+		sight.value, sight.failing = value, isFailing(r)
+		workers[name] = sight
+	}
+	f.workers = workers
+}
+
+// isFailing reports whether the last value of one of a worker's measurements could not be taken.
+func isFailing(r leaseRow) bool {
+	for _, values := range mapOf(r[attrMeasurements]) {
+		if list, is := values.(*types.AttributeValueMemberL); is && len(list.Value) > 0 {
+			if last, err := strconv.ParseFloat(numberOf(list.Value[len(list.Value)-1]), 64); err == nil && last == -1 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// alive returns the workers that can be given leases.
+func (f *fleet) alive() (workers []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for name, sight := range f.workers { // which are listed once in a LeaseDuration
+		if time.Since(sight.changed) < metricsLast+f.store.opts.LeaseDuration && !sight.failing {
+			workers = append(workers, name)
+		}
+	}
+	slices.Sort(workers)
+	return workers
+}
+
+// forgetDead deletes the metrics of workers that have died long ago.
+func (f *fleet) forgetDead(ctx context.Context) error {
+	dead := make(map[string]string)
+	f.mu.Lock()
+	for name, sight := range f.workers {
+		if time.Since(sight.changed) >= forgetAfter {
+			dead[name] = sight.value
+			delete(f.workers, name)
+		}
+	}
+	f.mu.Unlock()
+	for name, value := range dead {
+		if err := f.deleteMetrics(ctx, name, value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// deleteMetrics deletes the metrics of a worker, unless it has written others since, if value is
+// not "".
+func (f *fleet) deleteMetrics(ctx context.Context, worker, value string) error {
+	in := &dynamodb.DeleteItemInput{
+		TableName:                 &f.store.leases.name,
+		Key:                       leaseRow{attrKey: stringAttr(worker)},
+		ConditionExpression:       aws.String("#type = :type"),
+		ExpressionAttributeNames:  map[string]string{"#type": attrEntityType},
+		ExpressionAttributeValues: leaseRow{":type": stringAttr(entityMetrics)},
+	}
+	if value != "" {
+		in.ConditionExpression = aws.String("#type = :type AND #lut = :lut")
+		in.ExpressionAttributeNames["#lut"], in.ExpressionAttributeValues[":lut"] = attrLastUpdateTime, numberAttr(value)
+	}
+	if _, err := askTable(ctx, f.store, "leave", f.store.client.DeleteItem, in); !isRefused(err) {
+		return err
+	}
+	return nil
+}
+
+// Leave deletes the worker's metrics, and releases the leader's lock if it has it.
+func (f *fleet) Leave(ctx context.Context, worker string) error {
+	m := f.member(worker)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f.mu.Lock()
+	delete(f.members, worker)
+	f.mu.Unlock()
+	return errors.Join(f.deleteMetrics(ctx, worker, ""), f.releaseLock(ctx, m))
+}
+
+// RequestHandOver begins the KCL's graceful hand-off: leaseOwner is the next owner from now on, and
+// checkpointOwner the one that has the lease. The counter stays, so that its renewals go on.
+func (f *fleet) RequestHandOver(ctx context.Context, lease consumer.Lease, to string) (stored bool, err error) {
+	t, err := f.store.tableOf(lease.LeaseKey)
+	if err != nil || lease.Owner == "" {
+		return false, err
+	}
+	_, err = askTable(ctx, f.store, "update", f.store.client.UpdateItem, &dynamodb.UpdateItemInput{
+		TableName:                           &t.name,
+		Key:                                 keyOf(t, lease.LeaseKey),
+		UpdateExpression:                    aws.String("SET #owner = :next, #current = :owner"),
+		ConditionExpression:                 aws.String("#owner = :owner AND attribute_not_exists(#current)"),
+		ExpressionAttributeNames:            map[string]string{"#owner": attrOwner, "#current": attrCurrentOwner},
+		ExpressionAttributeValues:           leaseRow{":owner": stringAttr(lease.Owner), ":next": stringAttr(to)},
+		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
+	})
+	var refused *types.ConditionalCheckFailedException
+	if errors.As(err, &refused) { // maybe because an attempt of the SDK's was done whose answer was lost
+		return stringOf(refused.Item[attrOwner]) == to && stringOf(refused.Item[attrCurrentOwner]) == lease.Owner, nil
+	}
+	return err == nil, err
+}
+
+func isRefused(err error) bool {
+	var refused *types.ConditionalCheckFailedException
+	return errors.As(err, &refused)
+}
+
+// enterFleet checks that the application can have a mixed fleet: its workers are those of the KCL
+// 3.5, or of braid in the same mode, and all of the KCL's rows are in the lease table.
+func (s *LeaseStore) enterFleet(ctx context.Context) error {
+	if err := s.refuseOldTables(ctx); err != nil {
+		return err
+	}
+	out, err := askTable(ctx, s, "get", s.client.GetItem, &dynamodb.GetItemInput{
+		TableName:      &s.leases.name,
+		Key:            leaseRow{attrKey: stringAttr(versionRow)},
+		ConsistentRead: aws.Bool(true),
+	})
+	if err != nil {
+		return err
+	}
+	if version := stringOf(out.Item[attrClientVersion]); len(out.Item) > 0 && version != clientVersion3 {
+		return invalid("LeaseStoreOptions.MixedFleet", true, fmt.Sprintf("must be false until the KCL's workers have completed their migration from version 2: theirs is %q, and must be %q", version, clientVersion3))
+	}
+	if err := s.refuseForeign(ctx); err != nil || len(out.Item) > 0 {
+		return err
+	}
+	_, err = askTable(ctx, s, "update", s.client.UpdateItem, &dynamodb.UpdateItemInput{ // so that no worker of version 2 joins
+		TableName:                &s.leases.name,
+		Key:                      leaseRow{attrKey: stringAttr(versionRow)},
+		UpdateExpression:         aws.String("SET #version = :version, #by = :by, #at = :at, #type = :type"),
+		ConditionExpression:      aws.String("attribute_not_exists(#key)"),
+		ExpressionAttributeNames: map[string]string{"#version": attrClientVersion, "#by": attrModifiedBy, "#at": attrModifiedAt, "#type": attrEntityType, "#key": attrKey},
+		ExpressionAttributeValues: leaseRow{
+			":version": stringAttr(clientVersion3), ":by": stringAttr("braid"),
+			":at": numberAttr(strconv.FormatInt(time.Now().UnixMilli(), 10)), ":type": stringAttr(entityVersion),
+		},
+	})
+	if isRefused(err) { // by a worker that has just started
+		return fmt.Errorf("%w: another worker has begun with the application; try again", braid.ErrThroughputExceeded)
+	}
+	return err
+}
+
+// refuseOldTables returns an error if the application has the tables that the KCL 3.0 to 3.4 had
+// besides the lease table, unless its workers no longer use them.
+func (s *LeaseStore) refuseOldTables(ctx context.Context) error {
+	name := s.app + "-CoordinatorState"
+	out, err := askTable(ctx, s, "get", s.client.GetItem, &dynamodb.GetItemInput{
+		TableName:      &name,
+		Key:            leaseRow{attrOldKey: stringAttr(tablesRow)},
+		ConsistentRead: aws.Bool(true),
+	})
+	var missing *types.ResourceNotFoundException
+	switch {
+	case errors.As(err, &missing):
+		return nil
+	case err != nil:
+		return err
+	case stringOf(out.Item[attrTables]) != oneTable:
+		return invalid("LeaseStoreOptions.MixedFleet", true, fmt.Sprintf("must be false until the KCL's workers have moved to the lease table alone: the table %q is there, and its row %q is not %q", name, tablesRow, oneTable))
+	}
+	return nil
+}

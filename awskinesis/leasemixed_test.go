@@ -1,0 +1,461 @@
+package awskinesis_test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid"
+	"github.com/braidstream/braid/awskinesis"
+	"github.com/braidstream/braid/awskinesis/internal/dynamotest"
+	"github.com/braidstream/braid/consumer"
+)
+
+func inMixedFleet(t *testing.T, shards int, test func(f *fleet)) {
+	t.Helper()
+	inFleet(t, shards, func(f *fleet) {
+		f.mixed = true
+		test(f)
+	})
+}
+
+// leader returns who has the leader's lock, "" if it is released.
+func (f *fleet) leader() string {
+	row := f.dynamo.Items("billing")["Leader"]
+	if row["isReleased"] != nil {
+		return ""
+	}
+	return dynamotest.Text(row["ownerName"])
+}
+
+// begin makes the tables, and has somebody else hold the lock.
+func (f *fleet) begin() {
+	f.Helper()
+	ordersStore(f, f.dynamo, func(o *awskinesis.LeaseStoreOptions) { o.MixedFleet = true })
+	f.lead("java", "the first")
+}
+
+// processed returns how many records were.
+func (f *fleet) processed() (sum int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, values := range f.seen {
+		sum += len(values)
+	}
+	return sum
+}
+
+func TestLeaderAssignsLeases(t *testing.T) {
+	inMixedFleet(t, 4, func(f *fleet) {
+		one := f.join("one", nil, nil)
+		f.put()
+		time.Sleep(time.Minute)
+		require.Equal(f, "one", f.leader())
+		require.Equal(f, map[string]int{"one": 4}, f.owners())
+		two := f.join("two", nil, nil)
+		f.put()
+		time.Sleep(time.Minute)
+		require.Equal(f, "one", f.leader())
+		require.Equal(f, map[string]int{"one": 2, "two": 2}, f.owners())
+		f.put()
+		f.kit.Split("orders", "shardId-000000000000") // into 4 and 5
+		f.kit.Merge("orders", "shardId-000000000002", "shardId-000000000003")
+		f.put()
+		time.Sleep(time.Minute)
+		require.Equal(f, map[string]int{"one": 2, "two": 2}, f.owners())
+		leases := f.leases()
+		time.Sleep(10 * time.Minute)
+		for shard, lease := range f.leases() {
+			require.Equal(f, leases[shard].Epoch, lease.Epoch, "what is even stays where it is: %s", shard)
+		}
+		require.Zero(f, f.requireAll())
+
+		require.NoError(f, one.stop()) // the leader
+		require.NotContains(f, slices.Collect(maps.Keys(f.dynamo.Items("billing"))), "one")
+		f.put()
+		time.Sleep(time.Minute)
+		require.Equal(f, "two", f.leader())
+		require.Equal(f, map[string]int{"two": 4}, f.owners())
+		require.Zero(f, f.requireAll())
+		three := f.join("three", nil, nil)
+		time.Sleep(time.Minute)
+		require.Equal(f, map[string]int{"two": 2, "three": 2}, f.owners())
+
+		two.line.set(true) // the leader dies
+		f.put()
+		time.Sleep(2 * time.Minute)
+		require.Equal(f, "three", f.leader())
+		require.Equal(f, map[string]int{"three": 4}, f.owners())
+		f.requireAll()
+		two.line.set(false)
+		time.Sleep(2 * time.Minute)
+		require.Equal(f, map[string]int{"two": 2, "three": 2}, f.owners())
+		require.Equal(f, "three", f.leader())
+		f.put()
+		time.Sleep(time.Minute)
+		f.requireAll()
+		require.NoError(f, two.stop())
+		require.NoError(f, three.stop())
+		require.Equal(f, map[string]int{"": 4}, f.owners())
+		require.Equal(f, "", f.leader())
+	})
+}
+
+// Braid leads, and hands leases over to a worker of the KCL and back, and assigns those of a dead
+// one to others: even if that one's metrics are not old yet, and its clock is wrong.
+func TestBraidLeadsWorkersOfTheKCL(t *testing.T) {
+	for _, clock := range []time.Duration{0, time.Hour, -20 * time.Second} {
+		t.Run(clock.String(), func(t *testing.T) {
+			inMixedFleet(t, 4, func(f *fleet) {
+				one := f.join("one", nil, nil)
+				f.put()
+				java := f.joinKCL("java", clock)
+				time.Sleep(2 * time.Minute)
+				require.Equal(f, map[string]int{"one": 2, "java": 2}, f.owners())
+				held, lost, _ := java.standing()
+				require.Equal(f, 2, held)
+				require.Empty(f, lost)
+
+				two := f.join("two", nil, nil)
+				three := f.join("three", nil, nil)
+				time.Sleep(2 * time.Minute)
+				require.Equal(f, map[string]int{"one": 1, "two": 1, "three": 1, "java": 1}, f.owners())
+				held, lost, given := java.standing()
+				require.Equal(f, 1, held)
+				require.Empty(f, lost, "it is asked before")
+				require.Len(f, given, 1)
+				require.NoError(f, three.stop())
+				time.Sleep(time.Minute)
+				require.Len(f, f.owners(), 3)
+
+				java.kill()
+				time.Sleep(35 * time.Second)
+				for range 20 {
+					require.Equal(f, map[string]int{"one": 2, "two": 2}, f.owners(), "it is given none, even while its metrics are new")
+					time.Sleep(4 * time.Second)
+				}
+				require.NoError(f, one.stop())
+				require.NoError(f, two.stop())
+			})
+		})
+	}
+}
+
+// A worker of the KCL leads: braid takes what it is assigned and nothing else, even if it is asked
+// for all it has, and leads itself when the leader has died.
+func TestBraidFollowsALeaderOfTheKCL(t *testing.T) {
+	inMixedFleet(t, 3, func(f *fleet) {
+		f.begin()
+		java := f.joinKCL("java", 0)
+		one := f.join("one", nil, nil)
+		f.put()
+		beat := func(d time.Duration) {
+			for ; d > 0; d -= 30 * time.Second {
+				f.lead("java", d.String()+time.Now().String())
+				time.Sleep(30 * time.Second)
+			}
+		}
+		beat(3 * time.Minute)
+		require.Equal(f, map[string]int{"": 3}, f.owners())
+		f.assign("shardId-000000000000", "one")
+		f.assign("shardId-000000000001", "java")
+		time.Sleep(4 * time.Second)
+		require.Positive(f, f.processed(), "it finds out in a third of a LeaseDuration")
+		beat(time.Minute)
+		require.Equal(f, map[string]int{"one": 1, "java": 1, "": 1}, f.owners())
+		f.handOver("shardId-000000000000", "java")
+		f.handOver("shardId-000000000001", "one")
+		time.Sleep(4 * time.Second)
+		row := f.dynamo.Items("billing")["shardId-000000000000"]
+		require.Equal(f, "java", dynamotest.Text(row["leaseOwner"]))
+		require.Nil(f, row["checkpointOwner"])
+		require.NotEqual(f, "TRIM_HORIZON", dynamotest.Text(row["checkpoint"]), "what was processed is checkpointed before")
+		beat(time.Minute)
+		row = f.dynamo.Items("billing")["shardId-000000000001"]
+		require.Equal(f, "one", dynamotest.Text(row["leaseOwner"]))
+		require.Nil(f, row["checkpointOwner"])
+		_, lost, given := java.standing()
+		require.Empty(f, lost)
+		require.Equal(f, []string{"shardId-000000000001"}, given)
+
+		f.assign("shardId-000000000001", "java") // without asking
+		time.Sleep(4 * time.Second)
+		f.put()
+		seen := f.processed()
+		beat(time.Minute)
+		require.Equal(f, map[string]int{"java": 2, "": 1}, f.owners())
+		require.Equal(f, seen, f.processed())
+
+		f.lead("java", "the last")
+		java.kill()
+		time.Sleep(115 * time.Second)
+		require.Equal(f, map[string]int{"java": 2, "": 1}, f.owners(), "the lock lasts for two minutes")
+		time.Sleep(time.Minute)
+		require.Equal(f, "one", f.leader())
+		require.Equal(f, map[string]int{"one": 3}, f.owners())
+		f.put()
+		time.Sleep(5 * time.Second)
+		f.requireAll()
+		require.NoError(f, one.stop())
+	})
+}
+
+// A lease that was assigned away and back is another one: what was processed under the first is
+// checkpointed no more.
+func TestLeaseThatComesBackIsAnother(t *testing.T) {
+	inMixedFleet(t, 1, func(f *fleet) {
+		f.begin()
+		const shard = "shardId-000000000000"
+		entered, release := make(chan *consumer.Batch, 2), make(chan struct{})
+		refusal := make(chan error, 2)
+		one := f.join("one", nil, consumer.ProcessorFunc(func(_ context.Context, batch *consumer.Batch) error {
+			entered <- batch
+			<-release
+			refusal <- batch.CheckpointAt(context.Background(), batch.Records[0])
+			return nil
+		}))
+		f.put()
+		time.Sleep(4 * time.Second)
+		f.assign(shard, "one")
+		<-entered
+		before := f.leases()[shard]
+		f.assign(shard, "java")
+		f.assign(shard, "one")
+		require.Greater(f, f.leases()[shard].Epoch, before.Epoch)
+		release <- struct{}{}
+		require.ErrorIs(f, <-refusal, consumer.ErrLeaseLost)
+		batch := <-entered
+		require.Greater(f, batch.Lease().Epoch, before.Epoch)
+		release <- struct{}{}
+		require.NoError(f, <-refusal)
+		close(release)
+		require.NoError(f, one.stop())
+	})
+}
+
+// What a worker of the KCL 3.5.1 has written into the lease table.
+var (
+	kclMetrics = dynamotest.Item{
+		"leaseKey": s("java-1"), "entityType": s("WORKER_METRIC_STATS"), "lut": n("1795894056"), "slu": n("1795894056"), "sup": n("1"),
+		"opr": {"M": map[string]any{}}, "sts": {"M": map[string]any{}},
+	}
+	kclLock = dynamotest.Item{
+		"leaseKey": s("Leader"), "entityType": s("LEADER"), "ownerName": s("java-1"), "leaseDuration": s("3000"),
+		"recordVersionNumber": s("d59712d2-d62b-4be4-9db9-3b66ed74f834"),
+	}
+	kclVersion = dynamotest.Item{
+		"leaseKey": s("Migration3.0"), "entityType": s("CLIENT_VERSION_MIGRATION"), "cv": s("CLIENT_VERSION_3X"), "mb": s("java-1"), "mts": n("1795894023465"),
+		"h": {"L": []any{map[string]any{"M": map[string]any{"cv": s("CLIENT_VERSION_INIT"), "mb": s("java-1"), "mts": n("1795894023463")}}}},
+	}
+	kclOpenLease = dynamotest.Item{
+		"leaseKey": s("shardId-000000000000"), "entityType": s("LEASE"), "leaseOwner": s("java-1"), "leaseCounter": n("313"),
+		"checkpoint": s("49680653705380724619661407075360159162623689083181858818"), "checkpointSubSequenceNumber": n("0"),
+		"startingHashKey": s("0"), "endingHashKey": s("85070591730234615865843651857942052863"), "ownerSwitchesSinceCheckpoint": n("0"), "throughputKBps": n("0.039484"),
+	}
+)
+
+// The rows that braid writes have the attributes of the KCL's, of the same types.
+func TestRowsOfAMixedFleetAreThoseOfTheKCL(t *testing.T) {
+	inMixedFleet(t, 2, func(f *fleet) {
+		one := f.join("one", nil, nil)
+		for range 60 {
+			f.put()
+			time.Sleep(time.Second)
+		}
+		rows := f.dynamo.Items("billing")
+		for key, want := range map[string]dynamotest.Item{"one": kclMetrics, "Leader": kclLock, "Migration3.0": kclVersion, "shardId-000000000000": kclOpenLease} {
+			row := rows[key]
+			require.NotNil(f, row, "%s", key)
+			for name, value := range want {
+				if slices.Contains([]string{"h", "opr", "sts"}, name) { // of the past, and of measurements
+					require.Nil(f, row[name])
+					continue
+				}
+				require.Equal(f, slices.Collect(maps.Keys(value)), slices.Collect(maps.Keys(row[name])), "%s of %s", name, key)
+				delete(row, name)
+			}
+			delete(row, "braid")
+			require.Empty(f, row, "%s", key)
+		}
+		rows = f.dynamo.Items("billing")
+		require.Equal(f, kclLock["entityType"], rows["Leader"]["entityType"])
+		require.Equal(f, kclMetrics["entityType"], rows["one"]["entityType"])
+		require.Equal(f, kclMetrics["sup"], rows["one"]["sup"])
+		require.Equal(f, kclVersion["cv"], rows["Migration3.0"]["cv"])
+		require.Equal(f, kclVersion["entityType"], rows["Migration3.0"]["entityType"])
+		require.Regexp(f, `^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`, dynamotest.Text(rows["Leader"]["recordVersionNumber"]))
+		require.Equal(f, "40000", dynamotest.Text(rows["Leader"]["leaseDuration"]))
+		require.InDelta(f, time.Now().Unix(), counterOf(dynamotest.Item{"leaseCounter": rows["one"]["lut"]}), 20)
+
+		require.NoError(f, one.stop())
+		rows = f.dynamo.Items("billing")
+		require.Nil(f, rows["one"])
+		require.Equal(f, s("1"), rows["Leader"]["isReleased"])
+	})
+}
+
+// A worker is given leases if its metrics are new, and none of its measurements fails; the metrics
+// of one that has died long ago are deleted.
+func TestLeaderKnowsWhoLives(t *testing.T) {
+	inMixedFleet(t, 6, func(f *fleet) {
+		one := f.join("one", nil, nil)
+		java := f.joinKCL("java", 0)
+		failing, dead, gone := maps.Clone(kclMetrics), maps.Clone(kclMetrics), maps.Clone(kclMetrics)
+		failing["leaseKey"], failing["sts"] = s("failing"), dynamotest.Attribute{"M": map[string]any{"C": dynamotest.Attribute{"L": []any{n("12.5"), n("-1")}}}}
+		at := func(d time.Duration) dynamotest.Attribute { return n(strconv.FormatInt(time.Now().Add(d).Unix(), 10)) }
+		dead["leaseKey"], dead["lut"] = s("dead"), at(-23*time.Hour)
+		gone["leaseKey"], gone["lut"] = s("gone"), at(-25*time.Hour)
+		f.dynamo.Put(f, "billing", dead)
+		f.dynamo.Put(f, "billing", gone)
+		for range 10 {
+			failing["lut"] = at(0)
+			f.dynamo.Put(f, "billing", failing)
+			time.Sleep(20 * time.Second)
+		}
+		require.Equal(f, map[string]int{"one": 3, "java": 3}, f.owners())
+		rows := f.dynamo.Items("billing")
+		require.NotNil(f, rows["dead"])
+		require.Nil(f, rows["gone"])
+		java.kill()
+		require.NoError(f, one.stop())
+	})
+}
+
+func TestMixedFleetIsRefused(t *testing.T) {
+	open := func(f *fleet, change func(*awskinesis.LeaseStoreOptions)) error {
+		opts := awskinesis.LeaseStoreOptions{Stream: "orders", MixedFleet: true, Logger: quietLogger()}
+		if change != nil {
+			change(&opts)
+		}
+		_, err := awskinesis.NewLeaseStore(f.Context(), f.dynamo.Client(), "billing", &opts)
+		return err
+	}
+	requireForeign := func(f *fleet, err error, worker string) {
+		f.Helper()
+		var foreign *awskinesis.ForeignWorkerError
+		require.ErrorAs(f, err, &foreign)
+		require.Equal(f, worker, foreign.Worker)
+	}
+	inFleet(t, 2, func(f *fleet) {
+		err := open(f, func(o *awskinesis.LeaseStoreOptions) { o.LeaseDuration = 61 * time.Second })
+		require.ErrorIs(f, err, braid.ErrInvalidArgument)
+		require.ErrorContains(f, err, "must be at most 1m0s in a mixed fleet")
+
+		alone := f.join("alone", nil, nil)
+		f.put()
+		time.Sleep(time.Minute)
+		requireForeign(f, open(f, nil), "alone")
+		require.NoError(f, alone.stop())
+
+		for _, version := range []string{"CLIENT_VERSION_2X", "CLIENT_VERSION_UPGRADE_FROM_2X", "CLIENT_VERSION_3X_WITH_ROLLBACK", "CLIENT_VERSION_4X"} {
+			row := maps.Clone(kclVersion)
+			row["cv"] = s(version)
+			f.dynamo.Put(f, "billing", row)
+			err = open(f, nil)
+			require.ErrorIs(f, err, braid.ErrInvalidArgument)
+			require.ErrorContains(f, err, version)
+		}
+		f.dynamo.Put(f, "billing", kclVersion)
+
+		_, err = f.dynamo.Client().CreateTable(f.Context(), &dynamodb.CreateTableInput{
+			TableName: aws.String("billing-CoordinatorState"), BillingMode: types.BillingModePayPerRequest,
+			KeySchema:            []types.KeySchemaElement{{AttributeName: aws.String("key"), KeyType: types.KeyTypeHash}},
+			AttributeDefinitions: []types.AttributeDefinition{{AttributeName: aws.String("key"), AttributeType: types.ScalarAttributeTypeS}},
+		})
+		require.NoError(f, err)
+		for _, state := range []string{"", "TABLE_MIGRATION_STATUS_INIT", "TABLE_MIGRATION_STATUS_PENDING"} {
+			if state != "" {
+				f.dynamo.Put(f, "billing-CoordinatorState", dynamotest.Item{"key": s("TableMigration3.5"), "tm": s(state)})
+			}
+			err = open(f, nil)
+			require.ErrorIs(f, err, braid.ErrInvalidArgument)
+			require.ErrorContains(f, err, "billing-CoordinatorState")
+		}
+		f.dynamo.Put(f, "billing-CoordinatorState", dynamotest.Item{"key": s("TableMigration3.5"), "tm": s("TABLE_MIGRATION_STATUS_COMPLETE")})
+		require.NoError(f, open(f, nil))
+
+		f.mixed = true
+		one := f.join("one", nil, nil)
+		time.Sleep(time.Minute)
+		requireForeign(f, open(f, func(o *awskinesis.LeaseStoreOptions) { o.MixedFleet = false }), "one")
+
+		shard := f.join("shardId-000000000001", nil, nil)
+		time.Sleep(time.Second)
+		err = shard.stop()
+		require.ErrorIs(f, err, braid.ErrInvalidArgument)
+		require.ErrorContains(f, err, "WorkerID")
+		require.NoError(f, one.stop())
+	})
+}
+
+// Whatever the network and the service do to requests, no record is lost and none is out of order,
+// while braid leads itself and others, and while shards are split and merged.
+func TestMixedFleetOnABadNetwork(t *testing.T) {
+	for seed := range uint64(3) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			inMixedFleet(t, 3, func(f *fleet) {
+				random := rand.New(rand.NewPCG(seed, 3))
+				chance := func() *rand.Rand { return rand.New(rand.NewPCG(random.Uint64(), 4)) }
+				workers := []*joined{f.join("one", chance(), nil)}
+				for round := range 16 {
+					f.put()
+					time.Sleep(time.Duration(random.IntN(20_000)) * time.Millisecond)
+					switch w := workers[random.IntN(len(workers))]; round {
+					case 2, 5, 10:
+						workers = append(workers, f.join(fmt.Sprint("worker ", round), chance(), nil))
+					case 3:
+						f.kit.Split("orders", "shardId-000000000001")
+					case 4, 7, 11:
+						w.line.set(true)
+						time.AfterFunc(time.Duration(20+random.IntN(60))*time.Second, func() { w.line.set(false) })
+					case 8:
+						f.kit.Merge("orders", "shardId-000000000003", "shardId-000000000004")
+					case 9, 13:
+						require.NoError(f, workers[0].stop())
+						workers = workers[1:]
+					}
+				}
+				time.Sleep(20 * time.Minute)
+				f.requireAll()
+				for shard, lease := range f.leases() {
+					require.False(f, lease.Checkpoint.ShardEnd, "%s is done, and deleted", shard)
+					require.Empty(f, lease.NextOwner)
+				}
+				require.Len(f, f.leases(), 3)
+				require.Len(f, f.owners(), len(workers))
+				for _, w := range workers {
+					require.NoError(f, w.stop())
+				}
+			})
+		})
+	}
+}
+
+// What a mixed fleet costs at rest, besides the leases, is what LeaseStore says.
+func TestCostOfAMixedFleetAtRest(t *testing.T) {
+	const shards = 4
+	inMixedFleet(t, shards, func(f *fleet) {
+		one, two := f.join("one", nil, nil), f.join("two", nil, nil)
+		f.put()
+		time.Sleep(2 * time.Minute)
+		f.dynamo.Costs() // begins anew
+		time.Sleep(20 * time.Minute)
+		_, _, writes := f.dynamo.Costs()
+		writes -= shards * 360
+		f.Logf("20 minutes of 2 workers: %v units besides the leases", writes)
+		require.Greater(f, writes, 2*60.+80)
+		require.LessOrEqual(f, writes, 2*80.+120)
+		require.NoError(f, one.stop())
+		require.NoError(f, two.stop())
+	})
+}
