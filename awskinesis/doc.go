@@ -196,10 +196,11 @@
 //
 // To move an application from the KCL for Java to braid, or back, stop all workers of one
 // before you start the first of the other: each continues at the checkpoints of the other. A
-// worker that has checkpointed everything that it processed repeats nothing. [NewLeaseStore]
-// refuses to start while a worker of the KCL is alive. Set Config.Deaggregate if producers
-// aggregate, since the KCL always unpacks records; set LeaseDuration to at least the KCL's
-// failoverTimeMillis. Config.Start has no effect on shards that the KCL has begun.
+// worker that has checkpointed everything that it processed repeats nothing. Without
+// LeaseStoreOptions.MixedFleet, [NewLeaseStore] refuses to start while a worker of the KCL is
+// alive. Set Config.Deaggregate if producers aggregate, since the KCL always unpacks records;
+// set LeaseDuration to at least the KCL's failoverTimeMillis. Config.Start has no effect on
+// shards that the KCL has begun.
 //
 // On the way back, the KCL ignores pauses, and positions without a sequence number: it begins a
 // shard of which nothing was processed yet at TRIM_HORIZON. If a worker of braid has finished a
@@ -208,30 +209,33 @@
 //
 // # A mixed fleet
 //
-// With LeaseStoreOptions.MixedFleet, workers of braid and of the KCL for Java, version 3.5, share
-// an application at the same time. The worker that has the KCL's lock of the leader assigns the
-// leases to all. A worker of braid takes the ones that it is assigned, and hands a lease over, after its
-// current batch, when the leader wants another worker to have it; when it leads, it does the same
-// for workers of the KCL, and gives each worker as many shards as any other, give or take one.
+// With LeaseStoreOptions.MixedFleet, workers of braid and of the KCL for Java, version 3.5,
+// share an application at the same time. The worker that holds the KCL's leader lock assigns
+// all leases. A worker of braid takes the leases assigned to it, and hands a lease off, after
+// its current batch, when the leader assigns it to another worker. As the leader, a worker of
+// braid assigns leases to workers of the KCL as well, and gives all workers the same number of
+// shards, within one.
 //
-//   - All workers of braid have MixedFleet, or none has. The others refuse to start, with
-//     [ErrForeignWorker], and so does a worker of a fleet beside one that is not in it.
+//   - All workers of braid have MixedFleet, or none has: a worker without it refuses to start
+//     while a fleet runs, with [ErrForeignWorker], and so does a worker of a fleet while one
+//     outside it runs.
 //   - LeaseDuration is the KCL's failoverTimeMillis, and at most a minute.
 //   - The KCL's client version is 3X, which is its default, and its rows are in the lease table
 //     alone, as those of applications that began with 3.5 are: [NewLeaseStore] refuses others. Its
 //     workerMetricsReporterFreqInMillis is at least 15 s; the default is 30 s.
-//   - Config.WorkerID is a row's key in the lease table: not the id of a shard.
-//   - Workers of braid do not measure their processors. The KCL's leader takes the bytes a second
-//     that a worker's shards deliver for its load then.
-//   - A worker that dies has its shards assigned to others after two to three LeaseDurations if
-//     braid leads; if the KCL leads, after up to a minute and two of its assignment intervals. A
-//     leader of braid's that dies is replaced after four to six LeaseDurations, and one that stops,
-//     within two. Workers that stop give their leases back.
-//   - The KCL processes what is paused, as soon as one of its workers is assigned it, and reads a
-//     shard from TRIM_HORIZON of which nothing was processed yet and whose place has no number. So
-//     an application at LATEST is best begun by the KCL.
-//   - Like the KCL, a worker renews the lease of a shard that has ended until its children have
-//     begun, and for five minutes after, and then deletes it.
+//   - Config.WorkerID is the key of a row in the lease table, so it must not be the id of a
+//     shard.
+//   - Workers of braid do not measure the load of their processors. The KCL's leader then uses
+//     the bytes per second of a worker's shards as its load.
+//   - The shards of a dead worker are assigned to others after two to three LeaseDurations if
+//     braid leads; if the KCL leads, after up to a minute and two of its assignment intervals.
+//     A dead leader of braid is replaced after four to six LeaseDurations, one that stops
+//     within two. Workers that stop release their leases.
+//   - The KCL ignores pauses: it processes a paused shard once the shard is assigned to one of
+//     its workers. It begins at TRIM_HORIZON in a shard of which nothing was processed yet and
+//     whose position has no sequence number. So let the KCL begin an application at LATEST.
+//   - Like the KCL, a worker renews the lease of an ended shard until its children have begun,
+//     and for five minutes after that, and then deletes it.
 //
 // A store needs
 //

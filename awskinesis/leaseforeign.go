@@ -13,14 +13,14 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// ErrForeignWorker reports that a worker of the KCL is at work on the application. Braid's
-// workers and the KCL's share one at the same time only if LeaseStoreOptions.MixedFleet is set:
-// then it reports one that is not in the fleet, such as one of the KCL 2 or one of braid's
-// without that option. It is a [ForeignWorkerError].
+// ErrForeignWorker reports that a foreign worker processes the application: a worker of the
+// KCL, or, with LeaseStoreOptions.MixedFleet, a worker outside the fleet, such as one of the
+// KCL 2, or one of braid without that option. Only with MixedFleet can workers of braid and of
+// the KCL run at the same time. The error is a [ForeignWorkerError].
 var ErrForeignWorker = errors.New("a foreign worker is at work on the application")
 
-// ForeignWorkerError is an [ErrForeignWorker] that says which one. Stop all such workers, and try
-// again.
+// ForeignWorkerError is an [ErrForeignWorker] that names the worker. Stop all such workers, and
+// try again.
 type ForeignWorkerError struct {
 	Application string
 	Worker      string // its workerIdentifier

@@ -66,11 +66,10 @@ type LeaseStoreOptions struct {
 	// without it.
 	AtTimestamp time.Time
 
-	// MixedFleet has workers of braid share the application with those of the KCL 3.5, at the
-	// same time: one worker of either kind leads, and assigns the leases to all. All workers
-	// of braid must have it, or none; the package's documentation says what else it needs.
-	// The default is that each worker decides for itself, and that none begins while a worker
-	// of the KCL is at work.
+	// MixedFleet lets workers of braid and of the KCL 3.5 share the application at the same
+	// time: one worker of either kind leads, and assigns all leases. All workers of braid must
+	// have it, or none; the package documentation lists the other requirements. By default each
+	// worker of braid decides for itself, and none starts while a worker of the KCL is alive.
 	MixedFleet bool
 
 	// Timeout limits each call of the service, including the SDK's retries. The default is 5 s.
@@ -115,10 +114,10 @@ func (o *LeaseStoreOptions) withDefaults() (*LeaseStoreOptions, error) {
 }
 
 // LeaseStore is a [consumer.LeaseStore] in Amazon DynamoDB, in the lease table of the Kinesis
-// Client Library 3.5: give it to consumer.Config.Leases. An application can come from the KCL
-// for Java and go back to it: braid goes on where the KCL has stopped, inside of aggregates and
-// in the middle of a reshard, and the other way around. It is a [consumer.OwnerLeaseStore], by
-// the KCL's index. Both at the same time is a mixed fleet: see LeaseStoreOptions.MixedFleet.
+// Client Library 3.5: give it to consumer.Config.Leases. An application can migrate from the
+// KCL for Java and back: braid continues where the KCL has stopped, even inside an aggregate or
+// during a reshard, and vice versa. It is a [consumer.OwnerLeaseStore], with the KCL's index.
+// Workers of both at the same time are a mixed fleet: see LeaseStoreOptions.MixedFleet.
 //
 // The table has the application's name. Data for which the KCL has no attribute is in a map
 // attribute of each row, named "braid". Rows are only updated, under conditions on the counter
@@ -138,8 +137,8 @@ func (o *LeaseStoreOptions) withDefaults() (*LeaseStoreOptions, error) {
 // them. A checkpoint is one more write. A row with a long worker id, or prepared state, may
 // take two units.
 //
-// In a mixed fleet a worker also writes up to 240 units an hour that it lives, and reads 360 for
-// the lock, which the leader renews with as many writes.
+// In a mixed fleet each worker also writes up to 240 units an hour for its metrics, and reads
+// 360 for the lock, which the leader renews with as many writes.
 //
 // All methods are safe for concurrent use. A LeaseStore has no goroutine and needs no Close.
 type LeaseStore struct {

@@ -56,11 +56,11 @@ var plainer = []wording{
 
 // plain are the directories that are checked for plainer.
 var plain = []string{
-	"", "bench", "internal/agenda", "internal/browsertest", "internal/childtest", "internal/companion",
-	"internal/decimal", "internal/epoch", "internal/errorkind", "internal/guardfs", "internal/histogram",
-	"internal/inside", "internal/jsontext", "internal/kv", "internal/layout", "internal/logs",
-	"internal/ondemand", "internal/pebblefacts", "internal/policy", "internal/queuetest", "internal/salvage",
-	"internal/tail", "internal/telemetry", "internal/testdisk", "internal/tools/release",
+	"", "bench", "internal/agenda", "internal/browsertest", "internal/childtest", "internal/commit",
+	"internal/companion", "internal/decimal", "internal/epoch", "internal/errorkind", "internal/guardfs",
+	"internal/histogram", "internal/inside", "internal/jsontext", "internal/kv", "internal/layout",
+	"internal/logs", "internal/ondemand", "internal/pebblefacts", "internal/policy", "internal/queuetest",
+	"internal/salvage", "internal/tail", "internal/telemetry", "internal/testdisk", "internal/tools/release",
 	"internal/tools/seeded", "internal/txlog", "internal/uint128", "internal/wake", "internal/wreck",
 }
 
