@@ -44,7 +44,7 @@ func (s *Stream) startEncryption(ctx context.Context, keyID string) error {
 		return &InvalidArgumentError{"KeyID", fmt.Sprintf("%.64q", keyID), fmt.Sprintf("must be 1 to %d characters", maxKeyIDChars)}
 	}
 	if s.db.opts.KeyProvider == nil {
-		return &InvalidArgumentError{"KeyID", fmt.Sprintf("%.64q", keyID), "needs a database that was opened with a KeyProvider"}
+		return &InvalidArgumentError{"KeyID", fmt.Sprintf("%.64q", keyID), "must be empty in a database that was opened without a KeyProvider"}
 	}
 	if s.db.opts.ReadOnly { // refuse before calling the provider
 		return ErrReadOnly

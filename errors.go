@@ -156,12 +156,15 @@ var (
 // InvalidArgumentError is an [ErrInvalidArgument] with its details.
 type InvalidArgumentError struct {
 	Field string // the argument or field, such as "Entries[3].PartitionKey"
-	Value any    // the value that was given, shortened when it is long
+	Value any    // the value that was given, shortened when it is long; nil if there is none to show
 	Rule  string // what is allowed, such as "must be 1 to 256 characters"
 }
 
-// Error names the field, the value and the rule.
+// Error names the field, the rule and the value, if there is one.
 func (e *InvalidArgumentError) Error() string {
+	if e.Value == nil {
+		return fmt.Sprintf("invalid argument: %s %s", e.Field, e.Rule)
+	}
 	return fmt.Sprintf("invalid argument: %s %s; it is %v", e.Field, e.Rule, e.Value)
 }
 

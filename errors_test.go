@@ -1,6 +1,7 @@
 package braid_test
 
 import (
+	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
@@ -72,6 +73,11 @@ func TestSentinelsAreApart(t *testing.T) {
 	}
 	invalid := &braid.InvalidArgumentError{Field: "Shards", Value: -1, Rule: "must be 1 to 10,000"}
 	require.Equal(t, "invalid argument: Shards must be 1 to 10,000; it is -1", invalid.Error())
+	missing := &braid.InvalidArgumentError{Field: "db", Rule: "must not be nil"}
+	require.Equal(t, "invalid argument: db must not be nil", missing.Error(), "no value says more than the rule")
+	text, err := json.Marshal(missing)
+	require.NoError(t, err)
+	require.Equal(t, `{"Field":"db","Rule":"must not be nil"}`, string(text))
 	require.ErrorIs(t, invalid, braid.ErrInvalidArgument)
 	require.NotErrorIs(t, invalid, braid.ErrTrimmed)
 	require.ErrorIs(t, &braid.TrimmedError{}, braid.ErrTrimmed)

@@ -198,8 +198,12 @@ func (b *HistogramBucket) UnmarshalJSON(text []byte) error {
 	return err
 }
 
-// MarshalJSON implements json.Marshaler. Value, which may be anything, is its text.
+// MarshalJSON implements json.Marshaler. Value, which may be anything, is its text, and is
+// left out if it is nil.
 func (e InvalidArgumentError) MarshalJSON() ([]byte, error) {
+	if e.Value == nil {
+		return json.Marshal(struct{ Field, Rule string }{e.Field, e.Rule})
+	}
 	return json.Marshal(struct{ Field, Value, Rule string }{e.Field, fmt.Sprint(e.Value), e.Rule})
 }
 

@@ -161,9 +161,9 @@ func (f *Forwarder) check() error {
 	o := &f.opts
 	switch {
 	case f.db == nil:
-		return invalid("db", "nil", "must not be nil")
+		return invalid("db", nil, "must not be nil")
 	case f.to == nil:
-		return invalid("to", "nil", "must not be nil")
+		return invalid("to", nil, "must not be nil")
 	case o.MaxBytes < 0:
 		return invalid("ForwarderOptions.MaxBytes", o.MaxBytes, "must not be negative")
 	case o.MaxAge < 0:

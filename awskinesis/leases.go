@@ -185,7 +185,7 @@ func NewLeaseStore(ctx context.Context, client DynamoDBClient, application strin
 	opts, err := options.withDefaults()
 	switch {
 	case client == nil:
-		return nil, invalid("client", "nil", "must not be nil")
+		return nil, invalid("client", nil, "must not be nil")
 	case !applicationPattern.MatchString(application):
 		return nil, invalid("application", fmt.Sprintf("%.300q", application), "must be 3 to 230 letters, digits, '_', '.' or '-', as names of tables are")
 	case err != nil:

@@ -41,7 +41,7 @@ func NewSource(client SourceClient, opts *SourceOptions) (*Source, error) {
 		return nil, fmt.Errorf("awskinesis: new source: %w", err)
 	}
 	if client == nil {
-		return nil, fmt.Errorf("awskinesis: new source: %w", invalid("client", "nil", "must be a client of Kinesis"))
+		return nil, fmt.Errorf("awskinesis: new source: %w", invalid("client", nil, "must be a client of Kinesis"))
 	}
 	return &Source{client: client, opts: o, streams: make(map[string]*sourceStream)}, nil
 }

@@ -117,33 +117,55 @@ func (t *Tracing) PutRecords(ctx context.Context, s *braid.Stream, entries []bra
 //		return p.tracing.Process(ctx, batch, p.process)
 //	}
 //
-// Errors: those of fn, and a [consumer.RecordError] for the first record that cannot be
-// decoded. In that case nothing was processed.
+// A record that cannot be decoded ends the batch for fn, which gets only the records
+// before it. If fn returns nil for them, or if there are none, Process returns a
+// [consumer.RecordError] for that record. Other errors: those of fn.
 func (t *Tracing) Process(ctx context.Context, batch *consumer.Batch, fn func(context.Context, *consumer.Batch) error) error {
-	decoded := *batch
-	return t.process(ctx, batch.Lease(), &decoded.Records, func(ctx context.Context) error { return fn(ctx, &decoded) })
+	decoded, links, corrupt := t.decode(batch.Records)
+	if len(decoded) > 0 { // a RecordError without this call would make them done, although fn has not seen them
+		shorter := *batch
+		shorter.Records = decoded
+		err := t.process(ctx, batch.Lease(), len(decoded), links, func(ctx context.Context) error { return fn(ctx, &shorter) })
+		if err != nil {
+			return err
+		}
+	}
+	return corrupt
 }
 
-// ProcessTx is Process for a [consumer.TxProcessor].
+// ProcessTx is Process for a [consumer.TxProcessor]. The worker rolls the transaction of a
+// failed batch back, and repeats the records before a [consumer.RecordError] on their own.
+// So if a record cannot be decoded, ProcessTx returns that error without calling fn.
 func (t *Tracing) ProcessTx(ctx context.Context, tx *braid.Tx, batch *consumer.TxBatch, fn func(context.Context, *braid.Tx, *consumer.TxBatch) error) error {
-	decoded := *batch
-	return t.process(ctx, batch.Lease(), &decoded.Records, func(ctx context.Context) error { return fn(ctx, tx, &decoded) })
+	decoded, links, corrupt := t.decode(batch.Records)
+	if corrupt != nil {
+		return corrupt
+	}
+	same := *batch
+	same.Records = decoded
+	return t.process(ctx, batch.Lease(), len(decoded), links, func(ctx context.Context) error { return fn(ctx, tx, &same) })
 }
 
-// process replaces the records with decoded ones.
-func (t *Tracing) process(ctx context.Context, lease consumer.Lease, records *[]consumer.Record, fn func(context.Context) error) (err error) {
-	decoded, links := make([]consumer.Record, len(*records)), newLinks()
-	for i, r := range *records {
+// decode returns decoded copies of records, and links to the spans that put them. It ends
+// before the first record that cannot be decoded, and returns a RecordError for it.
+func (t *Tracing) decode(records []consumer.Record) (decoded []consumer.Record, links []trace.Link, corrupt error) {
+	decoded, found := make([]consumer.Record, 0, len(records)), newLinks()
+	for _, r := range records {
+		encoded := r
 		producer, err := t.Decode(&r.Record)
 		if err != nil {
-			return &consumer.RecordError{Record: (*records)[i], Err: err}
+			return decoded, found.all, &consumer.RecordError{Record: encoded, Err: err}
 		}
-		links.add(producer)
-		decoded[i] = r
+		found.add(producer)
+		decoded = append(decoded, r)
 	}
-	*records = decoded
-	ctx, span := t.start(ctx, "process", semconv.MessagingOperationTypeProcess, lease.Stream, trace.SpanKindConsumer, links.all,
-		semconv.MessagingBatchMessageCount(len(decoded)), semconv.MessagingDestinationPartitionID(string(lease.Shard)))
+	return decoded, found.all, nil
+}
+
+// process calls fn in a span.
+func (t *Tracing) process(ctx context.Context, lease consumer.Lease, records int, links []trace.Link, fn func(context.Context) error) (err error) {
+	ctx, span := t.start(ctx, "process", semconv.MessagingOperationTypeProcess, lease.Stream, trace.SpanKindConsumer, links,
+		semconv.MessagingBatchMessageCount(records), semconv.MessagingDestinationPartitionID(string(lease.Shard)))
 	defer func() { end(span, err) }()
 	return fn(ctx)
 }

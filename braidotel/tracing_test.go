@@ -4,6 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
+	"slices"
+	"strconv"
 	"testing"
 	"testing/synctest"
 
@@ -185,14 +188,101 @@ func TestErrorsOfTheCodec(t *testing.T) {
 		require.Equal(t, codes.Error, span.Status().Code)
 	}
 
-	batch := &consumer.Batch{Records: []consumer.Record{{Record: braid.Record{Data: []byte("fine")}}, {Record: braid.Record{Data: []byte("{damaged")}}}}
-	err = tracing.Process(t.Context(), batch, func(context.Context, *consumer.Batch) error {
-		require.Fail(t, "it is called")
-		return nil
-	})
-	var at *consumer.RecordError
-	require.ErrorAs(t, err, &at)
-	require.Equal(t, batch.Records[1], at.Record)
+	_, err = tracing.Decode(&braid.Record{Data: []byte("{damaged")})
+	require.ErrorContains(t, err, "decode record")
+}
+
+// A RecordError reports that the records before its record are done. So the processor gets
+// them first, and its own error comes first, too.
+func TestRecordsBeforeACorruptOneAreProcessed(t *testing.T) {
+	tracing, spans := traced(t, jsonCodec{})
+	record := func(data string) consumer.Record { return consumer.Record{Record: braid.Record{Data: []byte(data)}} }
+	refused := errors.New("refused")
+	for _, test := range []struct {
+		name    string
+		records []consumer.Record
+		err     error // of the processor
+		want    []string
+		corrupt int // the record of the RecordError, or -1
+	}{
+		{"none", []consumer.Record{record("one"), record("two")}, nil, []string{"one", "two"}, -1},
+		{"the last", []consumer.Record{record("one"), record("two"), record("{damaged")}, nil, []string{"one", "two"}, 2},
+		{"several", []consumer.Record{record("one"), record("{damaged"), record("two"), record("{too")}, nil, []string{"one"}, 1},
+		{"the first", []consumer.Record{record("{damaged"), record("two")}, nil, nil, 0},
+		{"after one that fails", []consumer.Record{record("one"), record("{damaged")}, refused, []string{"one"}, -1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			before := len(spans.Ended())
+			batch := &consumer.Batch{Records: slices.Clone(test.records)}
+			var got []string
+			err := tracing.Process(t.Context(), batch, func(_ context.Context, decoded *consumer.Batch) error {
+				for _, r := range decoded.Records {
+					got = append(got, string(r.Data))
+				}
+				return test.err
+			})
+			require.Equal(t, test.want, got)
+			require.Equal(t, test.records, batch.Records, "the batch stays as it was")
+			if test.want != nil {
+				require.Equal(t, strconv.Itoa(len(test.want)), attributesOfSpan(spans.Ended()[before])["messaging.batch.message_count"])
+			}
+			var at *consumer.RecordError
+			if test.corrupt < 0 {
+				require.Equal(t, test.err, err)
+				return
+			}
+			require.ErrorAs(t, err, &at)
+			require.Equal(t, test.records[test.corrupt], at.Record)
+		})
+	}
+}
+
+// No record is checkpointed that the processor has not seen, except corrupt ones, which
+// the Config says to skip.
+func TestAWorkerLosesNoRecordToACorruptOne(t *testing.T) {
+	for _, transactional := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			db := open(t)
+			s := openStream(t, db, "orders")
+			tracing, _ := traced(t, jsonCodec{})
+			for _, data := range []string{"one", "two", "{damaged", "three", "{too", "four"} {
+				_, err := s.PutRecord(t.Context(), "k", []byte(data))
+				require.NoError(t, err)
+			}
+			var got []string
+			see := func(records []consumer.Record) {
+				for _, r := range records {
+					got = append(got, string(r.Data))
+				}
+			}
+			cfg := &consumer.Config{App: "billing", Streams: []string{"orders"}, MaxAttempts: 2, SkipFailed: true, Logger: slog.New(slog.DiscardHandler)}
+			var w *consumer.Worker
+			var err error
+			if transactional {
+				w, err = consumer.NewTx(db, cfg, consumer.TxProcessorFunc(func(ctx context.Context, tx *braid.Tx, batch *consumer.TxBatch) error {
+					return tracing.ProcessTx(ctx, tx, batch, func(_ context.Context, _ *braid.Tx, batch *consumer.TxBatch) error {
+						see(batch.Records)
+						return nil
+					})
+				}))
+			} else {
+				w, err = consumer.New(db, cfg, consumer.ProcessorFunc(func(ctx context.Context, batch *consumer.Batch) error {
+					return tracing.Process(ctx, batch, func(_ context.Context, batch *consumer.Batch) error {
+						see(batch.Records)
+						return nil
+					})
+				}))
+			}
+			require.NoError(t, err)
+			ctx, stop := context.WithCancel(t.Context())
+			ended := make(chan error, 1)
+			go func() { ended <- w.Run(ctx) }()
+			require.NoError(t, w.App().WaitCaughtUp(t.Context()))
+			stop()
+			require.NoError(t, <-ended)
+			require.Equal(t, []string{"one", "two", "three", "four"}, got, "each once, although the worker has retried")
+		})
+	}
 }
 
 // Refused entries are reported in the span.

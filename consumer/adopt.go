@@ -23,6 +23,22 @@ func (s *survey) isAdopted(name string, view *streamView) bool {
 	})
 }
 
+// replaceForeign returns leases that replace those that another engine has left of a deleted
+// stream. They do not say which stream they belong to, so they would pass for progress in
+// the new stream of that name, whose records would be skipped.
+func (g *group) replaceForeign(s *survey, name string, view *streamView) (leases []Lease) {
+	for _, shard := range view.info.Shards {
+		row := s.rows[LeaseKey{name, shard.ID}]
+		if row == nil || row.Incarnation != 0 {
+			continue
+		}
+		lease := Lease{LeaseKey: row.LeaseKey, Incarnation: view.info.Incarnation, Version: row.Version, Epoch: row.Epoch, Checkpoint: Checkpoint{Start: shard.Start}}
+		g.describeLease(&lease, &shard)
+		leases = append(leases, lease)
+	}
+	return leases
+}
+
 // adopt returns the leases that must be stored before workers go on where another engine
 // has stopped. To that engine, a shard without a lease is
 //

@@ -204,3 +204,38 @@ func (s *expiredSource) Stream(ctx context.Context, name string) (consumer.Strea
 	info.Shards = slices.DeleteFunc(info.Shards, func(shard consumer.ShardInfo) bool { return shard.ID == s.gone })
 	return info, err
 }
+
+// Leases of another engine do not name the stream that they belong to. When the stream is
+// made anew under its name, they must not pass for progress in the new one.
+func TestLeasesOfAnotherEngineEndWithTheirStream(t *testing.T) {
+	for _, running := range []bool{true, false} { // while the stream is made anew
+		bubble(t, 1, func(f *fixture) {
+			store := leasetest.NewMemory(10 * time.Second)
+			f.put("first")
+			f.split(shard0) // into 1 and 2
+			second := putOne(f, f.orders.Shards()[1], "second")
+			foreign(f, store, shard0, consumer.Lease{Epoch: 1, Checkpoint: consumer.Checkpoint{ShardEnd: true}})
+			foreign(f, store, shard1, consumer.Lease{Owner: "java", Epoch: 1, Checkpoint: consumer.Checkpoint{SequenceNumber: second.SequenceNumber}})
+			foreign(f, store, shard2, consumer.Lease{Owner: "java", Epoch: 1, Checkpoint: consumer.Checkpoint{Start: braid.TrimHorizon()}})
+			var seen journal
+			cfg := consumer.Config{Leases: store}
+			stop := f.start(f.worker(cfg, consumer.ProcessorFunc(seen.collect)))
+			time.Sleep(time.Minute)
+			require.Empty(f, seen.take())
+			if !running {
+				require.NoError(f, stop())
+			}
+			require.NoError(f, f.db.DeleteStream(f.Context(), "orders"))
+			var err error
+			f.orders, err = f.db.CreateStream(f.Context(), "orders", nil)
+			require.NoError(f, err)
+			f.put("third")
+			if !running {
+				stop = f.start(f.worker(cfg, consumer.ProcessorFunc(seen.collect)))
+			}
+			time.Sleep(time.Minute)
+			require.Equal(f, []string{"third"}, seen.take())
+			require.NoError(f, stop())
+		})
+	}
+}

@@ -23,7 +23,7 @@ type App struct{ group *group }
 // braid.ErrInvalidArgument for the name.
 func OpenApp(db *braid.DB, app string) (*App, error) {
 	if db == nil {
-		return nil, &braid.InvalidArgumentError{Field: "db", Value: "nil", Rule: "must not be nil"}
+		return nil, &braid.InvalidArgumentError{Field: "db", Rule: "must not be nil"}
 	}
 	if rule := nameRule(app); rule != "" {
 		return nil, &braid.InvalidArgumentError{Field: "app", Value: fmt.Sprintf("%.140q", app), Rule: rule}
@@ -40,13 +40,13 @@ func OpenRemoteApp(db *braid.DB, app string, source Source, leases LeaseStore) (
 	}
 	switch {
 	case db == nil && source == nil:
-		return invalid("db", "nil", "must not be nil unless a source is given")
+		return invalid("db", nil, "must not be nil unless a source is given")
 	case nameRule(app) != "":
 		return invalid("app", fmt.Sprintf("%.140q", app), nameRule(app))
 	case leases == nil:
-		return invalid("leases", "nil", "must not be nil; OpenApp is for leases in the database")
+		return invalid("leases", nil, "must not be nil; OpenApp is for leases in the database")
 	case leases.LeaseDuration() <= 0:
-		return invalid("leases", "without a LeaseDuration", "must have leases that expire, if they are not in the database")
+		return invalid("leases.LeaseDuration", leases.LeaseDuration(), "must be positive: leases that are not in the database must expire")
 	}
 	return &App{groupOf(db, &Config{App: app, Source: source, Leases: leases})}, nil
 }
@@ -57,7 +57,7 @@ func OpenRemoteApp(db *braid.DB, app string, source Source, leases LeaseStore) (
 // leases. Errors: those of the database, and the cause of ctx.
 func Apps(ctx context.Context, db *braid.DB) (apps []string, err error) {
 	if db == nil {
-		return nil, &braid.InvalidArgumentError{Field: "db", Value: "nil", Rule: "must not be nil"}
+		return nil, &braid.InvalidArgumentError{Field: "db", Rule: "must not be nil"}
 	}
 	err = db.View(ctx, func(tx *braid.Tx) error {
 		apps = nil

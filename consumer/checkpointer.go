@@ -61,7 +61,7 @@ func (c *Checkpointer) Ack(records ...Record) error {
 		return errNoLease
 	}
 	if c.hold.worker.cfg.Checkpoints != Acks {
-		return &braid.InvalidArgumentError{Field: "Ack", Value: "called", Rule: "requires Config.Checkpoints to be Acks"}
+		return &braid.InvalidArgumentError{Field: "Checkpoints", Value: c.hold.worker.cfg.Checkpoints, Rule: "must be Acks for a processor that calls Ack"}
 	}
 	if c.hold.ctx.Err() != nil {
 		return ErrLeaseLost
@@ -108,7 +108,7 @@ func (c *Checkpointer) CommitPrepared(ctx context.Context) error {
 // checkPlace checks that a record may be a checkpoint.
 func (c *Checkpointer) checkPlace(record *Record) error {
 	if !c.isOfNoWorker() && c.hold.tracker != nil {
-		return &braid.InvalidArgumentError{Field: "Record", Value: record.SequenceNumber, Rule: "cannot be a checkpoint with Acks or Lanes, which checkpoint up to the first record that is not done"}
+		return &braid.InvalidArgumentError{Field: "Record", Value: record.SequenceNumber, Rule: "must not be a checkpoint with Acks or Lanes, which checkpoint up to the first record that is not done"}
 	}
 	return c.checkRecord(record)
 }
@@ -131,7 +131,7 @@ func (c *Checkpointer) checkRecord(record *Record) error {
 }
 
 // errNoLease is what the methods of a Batch made by a test of a processor return.
-var errNoLease = &braid.InvalidArgumentError{Field: "Batch", Value: "without a Checkpointer", Rule: "must come from a worker to be checkpointed"}
+var errNoLease = &braid.InvalidArgumentError{Field: "Batch", Rule: "must come from a worker to be checkpointed"}
 
 func errNotGiven(record *Record) error {
 	return &braid.InvalidArgumentError{Field: "Record", Value: record.SequenceNumber, Rule: "must have been given to the processor under this lease"}

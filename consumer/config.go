@@ -116,7 +116,9 @@ type Config struct {
 	// MaxAttempts is how often a batch is given to a processor that returns errors. Then the
 	// records are given to it one by one, each as often. The first record that still fails
 	// has failed for good: see DeadLetterStream. The default is 10; a negative number means
-	// no limit.
+	// no limit. A panic is an error, too. Attempts are counted in memory, from 1 each time a
+	// lease is taken: a record that ends the process never reaches the limit. Package queue
+	// counts deliveries durably.
 	MaxAttempts int
 
 	// RetryPause is the pause before the second attempt, 100 ms by default. It
@@ -283,13 +285,13 @@ func (c *Config) withDefaults(db *braid.DB, transactional bool) (Config, error) 
 	case cfg.HandOverTimeout < 0:
 		return invalid("HandOverTimeout", cfg.HandOverTimeout, "must not be negative")
 	case db == nil && (cfg.Source == nil || cfg.Leases == nil):
-		return invalid("db", "nil", "must not be nil unless both Source and Leases are given")
+		return invalid("db", nil, "must not be nil unless both Source and Leases are given")
 	case db == nil && (transactional || cfg.DeadLetterStream != ""):
-		return invalid("db", "nil", "must not be nil for a TxProcessor or a DeadLetterStream")
+		return invalid("db", nil, "must not be nil for a TxProcessor or a DeadLetterStream")
 	case cfg.Leases != nil && cfg.Leases.LeaseDuration() <= 0:
-		return invalid("Leases", "without a LeaseDuration", "must have leases that expire, if they are not in the database")
+		return invalid("Leases.LeaseDuration", cfg.Leases.LeaseDuration(), "must be positive: leases that are not in the database must expire")
 	case cfg.Leases != nil && (transactional || cfg.DeadLetterStream != ""):
-		return invalid("Leases", "set", "must not be set for a TxProcessor or a DeadLetterStream: their checkpoints are in the same commit as what they write")
+		return invalid("Leases", nil, "must not be set for a TxProcessor or a DeadLetterStream: their checkpoints are in the same commit as what they write")
 	}
 	named := make(map[string]bool, len(cfg.Streams))
 	for i, stream := range cfg.Streams {

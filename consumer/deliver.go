@@ -118,7 +118,7 @@ func (r *runner) deliver(trying *retry, records []Record, page *Page) (err error
 			continue
 		}
 		commits = 0
-		if n := r.doneBefore(records, err); n > 0 {
+		if n := doneBefore(records, err); n > 0 {
 			if err := r.finishFirst(trying, records[:n], page); err != nil {
 				return err
 			}
@@ -155,14 +155,40 @@ func (r *runner) deliver(trying *retry, records []Record, page *Page) (err error
 	return nil
 }
 
-// doneBefore returns how many records are done according to the processor's RecordError.
-func (r *runner) doneBefore(records []Record, err error) int {
-	var at *RecordError
-	if !errors.As(err, &at) {
-		return 0
+// doneBefore returns how many records are done according to the processor's RecordErrors:
+// those before the earliest that one of them names. A processor that works on several
+// records at once may join their errors, in any order.
+func doneBefore(records []Record, err error) int {
+	done := -1 // no RecordError was found
+	var visit func(error)
+	visit = func(err error) {
+		var at *RecordError
+		if named, is := err.(*RecordError); is {
+			at = named
+		} else if as, can := err.(interface{ As(any) bool }); can {
+			as.As(&at)
+		}
+		if at != nil {
+			n := max(0, slices.IndexFunc(records, func(rec Record) bool {
+				return rec.ShardID == at.Record.ShardID && rec.checkpoint() == at.Record.checkpoint()
+			}))
+			if done < 0 || n < done {
+				done = n
+			}
+		}
+		switch e := err.(type) {
+		case interface{ Unwrap() error }:
+			if inner := e.Unwrap(); inner != nil {
+				visit(inner)
+			}
+		case interface{ Unwrap() []error }:
+			for _, inner := range e.Unwrap() {
+				visit(inner)
+			}
+		}
 	}
-	place := at.Record.checkpoint()
-	return max(0, slices.IndexFunc(records, func(rec Record) bool { return rec.checkpoint() == place }))
+	visit(err)
+	return max(0, done)
 }
 
 // finishFirst marks records as done that the processor reported as done. In a transaction

@@ -67,8 +67,16 @@ func (e *StoppedShardsError) Unwrap() []error {
 	return errs
 }
 
-// RecordError is an error of a processor that names the record at which it happened.
-// Return it to have the records before that one counted as done.
+// RecordError is an error of a processor that names the record of its batch at which it
+// happened. To return it is to report that every record before that one is processed: the
+// worker checkpoints past them, and gives the processor only the rest again. With [Acks]
+// they still need their own Ack. A [TxProcessor] gets them again, in a transaction of
+// their own, since the failed one is rolled back.
+//
+// So a processor that checks or decodes a whole batch before it processes any of it must
+// process the records before the failed one, or return another error, which repeats the
+// whole batch. If an error joins several RecordErrors, the earliest record counts; one
+// that names no record of the batch repeats the whole batch.
 type RecordError struct {
 	Record Record
 	Err    error
@@ -76,11 +84,19 @@ type RecordError struct {
 
 // Error names the record and the error.
 func (e *RecordError) Error() string {
+	if e == nil {
+		return "a nil *RecordError" // of a processor that declares its result as one; it must not end the process
+	}
 	return fmt.Sprintf("record %s of %s: %v", e.Record.SequenceNumber, e.Record.ShardID, e.Err)
 }
 
 // Unwrap returns Err.
-func (e *RecordError) Unwrap() error { return e.Err }
+func (e *RecordError) Unwrap() error {
+	if e == nil {
+		return nil
+	}
+	return e.Err
+}
 
 // PanicError is the value that a processor or a hook panicked with.
 type PanicError struct {

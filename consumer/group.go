@@ -54,6 +54,7 @@ type group struct {
 	view         *survey                   // of the last pass; nil if it has to be made anew
 	watching     map[string]func()         // functions that end the watch of a stream of the database, by its name
 	withDeadline map[*hold]bool            // holds that have a deadline
+	lineages     map[LeaseKey]lineage      // of the shards that a custom source has listed
 
 	table table // the leases of a shared store; only outdate may be called by others
 
@@ -85,6 +86,7 @@ func groupOf(db *braid.DB, cfg *Config) *group {
 			distrusted:   make(map[string]time.Time),
 			observed:     make(map[LeaseKey]*observation),
 			withDeadline: make(map[*hold]bool),
+			lineages:     make(map[LeaseKey]lineage),
 			watching:     make(map[string]func()),
 			discovery:    newDiscovery(),
 		}

@@ -55,7 +55,7 @@ func checkProcessor(processor any) error {
 	}
 	switch p := processor.(type) {
 	case nil:
-		return invalid("nil", "must not be nil")
+		return invalid(nil, "must not be nil")
 	case ProcessorFunc:
 		if p == nil {
 			return invalid("a nil ProcessorFunc", "must not be nil")

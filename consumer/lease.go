@@ -144,10 +144,11 @@ type Lease struct {
 	PendingState []byte
 
 	// Workers write the following fields into a shared store for tools, so that a tool sees
-	// from the leases alone how the shards are related. Workers themselves read only Parents,
-	// to recognize shards that their source does not list yet. Children are set when the
-	// shard has ended, if the source names them. The leases of a database, which knows its
-	// shards, leave all of these fields empty.
+	// from the leases alone how the shards are related. Workers themselves read only Parents
+	// and HashKeyRange, to tell shards that have expired, whose leases they delete, from those
+	// that their source does not list yet. Without the fields they delete only the leases of
+	// shards that they have seen listed. Children are set when the shard has ended, if the
+	// source names them. The leases of a database leave all of these fields empty.
 	Parents      []braid.ShardID    `json:",omitempty"`
 	Children     []braid.ShardID    `json:",omitempty"`
 	HashKeyRange braid.HashKeyRange `json:",omitzero"`

@@ -104,7 +104,7 @@ func TestEveryMisuseHasAUsefulText(t *testing.T) {
 				_, err := consumer.OpenRemoteApp(f.db, "a", nil, nil)
 				return err
 			}},
-			{"OpenRemoteApp: leases that do not expire", braid.ErrInvalidArgument, "leases must have leases that expire", func() error {
+			{"OpenRemoteApp: leases that do not expire", braid.ErrInvalidArgument, "leases.LeaseDuration must be positive: leases that are not in the database must expire; it is 0s", func() error {
 				_, err := consumer.OpenRemoteApp(f.db, "a", nil, leasetest.NewMemory(0))
 				return err
 			}},
@@ -144,8 +144,8 @@ func TestEveryMisuseHasAUsefulText(t *testing.T) {
 			{"New: KeepForeign", braid.ErrInvalidArgument, "KeepForeign must not be set without Deaggregate", made(func(c *consumer.Config) { c.KeepForeign = true })},
 			{"New: Streams", braid.ErrInvalidArgument, "Streams[1] must not be empty or named twice", made(func(c *consumer.Config) { c.Streams = []string{"s", "s"} })},
 			{"New: ShardSyncInterval", braid.ErrInvalidArgument, "ShardSyncInterval must not be negative", made(func(c *consumer.Config) { c.ShardSyncInterval = -1 })},
-			{"New: Leases", braid.ErrInvalidArgument, "Leases must have leases that expire", made(func(c *consumer.Config) { c.Leases = leasetest.NewMemory(0) })},
-			{"Worker.Run: twice", braid.ErrInvalidArgument, "Run can be called once", func() error { return w.Run(ctx) }},
+			{"New: Leases", braid.ErrInvalidArgument, "Leases.LeaseDuration must be positive", made(func(c *consumer.Config) { c.Leases = leasetest.NewMemory(0) })},
+			{"Worker.Run: twice", braid.ErrInvalidArgument, "Worker must run only once: Run was called before", func() error { return w.Run(ctx) }},
 			{"Worker.Run: a name that is taken", braid.ErrInvalidArgument, "WorkerID must differ from that of every running worker", func() error {
 				return f.worker(consumer.Config{WorkerID: "w"}, nothing).Run(ctx)
 			}},
@@ -166,13 +166,13 @@ func TestEveryMisuseHasAUsefulText(t *testing.T) {
 			{"App.WaitCaughtUp: nothing is stored", consumer.ErrAppNotFound, `"nobody"`, func() error { return mustApp(f, "nobody").WaitCaughtUp(ctx) }},
 			{"App.Delete: nothing is stored", consumer.ErrAppNotFound, `"nobody"`, func() error { return mustApp(f, "nobody").Delete(ctx) }},
 			{"Checkpointer.CheckpointAt: another shard's record", braid.ErrInvalidArgument, "Record must have been given to the processor under this lease", func() error { return batch.CheckpointAt(ctx, foreign) }},
-			{"Checkpointer.CheckpointAt: with Acks", braid.ErrInvalidArgument, "Record cannot be a checkpoint with Acks or Lanes", func() error { return acks.CheckpointAt(ctx, record) }},
+			{"Checkpointer.CheckpointAt: with Acks", braid.ErrInvalidArgument, "Record must not be a checkpoint with Acks or Lanes", func() error { return acks.CheckpointAt(ctx, record) }},
 			{"Checkpointer.CheckpointAt: no worker", braid.ErrInvalidArgument, "Batch must come from a worker", func() error { return test.CheckpointAt(ctx, record) }},
 			{"Checkpointer.Prepare: the zero record", braid.ErrInvalidArgument, "Record must have been given to the processor", func() error { return batch.Prepare(ctx, consumer.Record{}, nil) }},
 			{"Checkpointer.Prepare: no worker", braid.ErrInvalidArgument, "Batch must come from a worker", func() error { return test.Prepare(ctx, record, nil) }},
 			{"Checkpointer.Checkpoint: no worker", braid.ErrInvalidArgument, "Batch must come from a worker", func() error { return test.Checkpoint(ctx) }},
 			{"Checkpointer.CommitPrepared: no worker", braid.ErrInvalidArgument, "Batch must come from a worker", func() error { return test.CommitPrepared(ctx) }},
-			{"Checkpointer.Ack: without Acks", braid.ErrInvalidArgument, "Ack requires Config.Checkpoints to be Acks", func() error { return batch.Ack(record) }},
+			{"Checkpointer.Ack: without Acks", braid.ErrInvalidArgument, "Checkpoints must be Acks for a processor that calls Ack; it is Manual", func() error { return batch.Ack(record) }},
 			{"Checkpointer.Ack: another shard's record", braid.ErrInvalidArgument, "Record must have been given to the processor", func() error { return acks.Ack(foreign) }},
 			{"Checkpointer.Ack: no worker", braid.ErrInvalidArgument, "Batch must come from a worker", func() error { return test.Ack(record) }},
 		} {

@@ -31,8 +31,8 @@ import (
 type Processor interface {
 	// ProcessRecords processes a batch of at least one record. When it returns nil, the batch
 	// is checkpointed, unless the Config says otherwise. When it returns an error, it is
-	// called again with the same records, after a pause. A [RecordError] reports that the
-	// records before a certain one are done.
+	// called again with the same records, after a pause. With a [RecordError] it reports that
+	// it has processed the records before a certain one, which do not come again.
 	ProcessRecords(ctx context.Context, batch *Batch) error
 }
 

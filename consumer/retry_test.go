@@ -202,6 +202,89 @@ func TestProcessorThatEndsItsGoroutineStopsTheShard(t *testing.T) {
 	}
 }
 
+// A RecordError passes only records before every record that failed: several that are
+// joined in any order, or that name a record of another batch, pass no other.
+func TestRecordErrorPassesNoRecordThatFailed(t *testing.T) {
+	no := errors.New("no")
+	at := func(batch *consumer.Batch, i int) error {
+		return &consumer.RecordError{Record: batch.Records[i], Err: no}
+	}
+	for _, test := range []struct {
+		name  string
+		err   func(*consumer.Batch) error
+		again string // the first record of the second call
+	}{
+		{"one", func(b *consumer.Batch) error { return at(b, 2) }, "2"},
+		{"wrapped", func(b *consumer.Batch) error { return fmt.Errorf("in vain: %w", at(b, 2)) }, "2"},
+		{"joined", func(b *consumer.Batch) error { return errors.Join(no, at(b, 3), at(b, 1), at(b, 2)) }, "1"},
+		{"joined deeply", func(b *consumer.Batch) error {
+			return fmt.Errorf("%w and %w", at(b, 3), fmt.Errorf("also: %w", errors.Join(at(b, 2), at(b, 1))))
+		}, "1"},
+		{"nested", func(b *consumer.Batch) error { return &consumer.RecordError{Record: b.Records[3], Err: at(b, 1)} }, "1"},
+		{"by As", func(b *consumer.Batch) error {
+			return errors.Join(at(b, 3), asRecord{at(b, 1).(*consumer.RecordError)})
+		}, "1"},
+		{"of no record", func(b *consumer.Batch) error { return errors.Join(at(b, 3), &consumer.RecordError{Err: no}) }, "0"},
+		{"of another shard", func(b *consumer.Batch) error {
+			record := b.Records[3]
+			record.ShardID = shard1
+			return &consumer.RecordError{Record: record, Err: no}
+		}, "0"},
+		{"a nil pointer", func(*consumer.Batch) error { return (*consumer.RecordError)(nil) }, "0"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			bubble(t, 1, func(f *fixture) {
+				f.put("0", "1", "2", "3", "4")
+				var firsts journal
+				stop := f.start(f.worker(consumer.Config{}, consumer.ProcessorFunc(func(_ context.Context, batch *consumer.Batch) error {
+					firsts.add("%s", batch.Records[0].Data)
+					if len(batch.Records) < 5 || batch.Attempt > 1 {
+						return nil
+					}
+					return test.err(batch)
+				})))
+				time.Sleep(time.Minute)
+				require.Equal(f, []string{"0", test.again}, firsts.take())
+				require.Zero(f, f.status(shard0).BehindRecords)
+				require.NoError(f, stop())
+			})
+		})
+	}
+}
+
+// asRecord is an error that is a RecordError only to errors.As.
+type asRecord struct{ at *consumer.RecordError }
+
+func (asRecord) Error() string { return "as a record" }
+
+func (e asRecord) As(target any) bool {
+	at, is := target.(**consumer.RecordError)
+	if is {
+		*at = e.at
+	}
+	return is
+}
+
+// Attempts are counted under one lease: they begin again after a restart.
+func TestAttemptsBeginAgainAfterARestart(t *testing.T) {
+	bubble(t, 1, func(f *fixture) {
+		var seen journal
+		f.put("a")
+		cfg := consumer.Config{MaxAttempts: 4, SkipFailed: true, RetryPause: time.Minute, MaxRetryPause: time.Minute}
+		fails := consumer.ProcessorFunc(func(_ context.Context, batch *consumer.Batch) error {
+			seen.add("%d", batch.Attempt)
+			return errors.New("no")
+		})
+		for range 3 {
+			stop := f.start(f.worker(cfg, fails))
+			time.Sleep(2*time.Minute + time.Second)
+			require.Equal(f, []string{"1", "2", "3"}, seen.take())
+			require.NoError(f, stop())
+		}
+		require.EqualValues(f, 1, f.status(shard0).BehindRecords)
+	})
+}
+
 // A record whose dead letter the stream refuses stops the shard, with an error that names
 // the record, its failure, and why the letter was refused.
 func TestRefusedDeadLetterStopsTheShardAtItsRecord(t *testing.T) {

@@ -55,6 +55,9 @@ func (g *group) registerStreams(ctx context.Context, s *survey) error {
 		stream := Lease{LeaseKey: key, Incarnation: view.info.Incarnation}
 		if row != nil {
 			stream.Version, stream.Paused = row.Version, row.Paused
+			if row.Incarnation != 0 {
+				shards = append(shards, g.replaceForeign(s, name, view)...)
+			}
 		} else if view.found {
 			starts, err := g.starts(ctx, s, name, view)
 			switch {
@@ -161,24 +164,65 @@ func (s *survey) isNeeded(row *Lease) bool {
 	})
 }
 
-// isNewer reports whether a row belongs to a shard that has not expired, but is newer
-// than the listing: its parents still exist, or are newer themselves. A source may show a
-// shard to one worker before another.
-func (s *survey) isNewer(row *Lease) bool {
-	return slices.ContainsFunc(row.Parents, func(id braid.ShardID) bool {
+// lineage is what the group remembers of a shard that a custom source has listed.
+type lineage struct {
+	incarnation uint64
+	parents     []braid.ShardID
+}
+
+// noteLineage remembers the parents of listed shards, for stores that do not keep
+// [Lease].Parents. It forgets shards that neither the source lists nor a lease names.
+func (g *group) noteLineage(s *survey) {
+	if !g.custom {
+		return // the database lists every shard
+	}
+	for key := range s.touched {
+		if it := s.items[key]; it != nil {
+			g.lineages[key] = lineage{it.lease.Incarnation, it.shard.Parents}
+		} else if s.rows[key] == nil {
+			delete(g.lineages, key)
+		}
+	}
+}
+
+// isNewer reports whether a row may belong to a shard that has not expired, but is newer
+// than the listing: its parents still exist, or are newer themselves, or are unknown; or
+// the stream itself may be newer. A source may show a stream or a shard to one worker
+// before another, whose lease must not be deleted.
+func (g *group) isNewer(s *survey, row *Lease) bool {
+	view := s.streams[row.Stream]
+	line, listed := g.lineages[row.LeaseKey]
+	listed = listed && row.isOf(line.incarnation)
+	switch {
+	case !g.custom:
+		return false
+	case !view.found:
+		return !listed
+	case !row.isOf(view.info.Incarnation):
+		return false
+	}
+	parents := row.Parents
+	if len(parents) == 0 && row.HashKeyRange == (braid.HashKeyRange{}) { // the store does not keep them
+		if !listed {
+			return true
+		}
+		parents = line.parents
+	}
+	return slices.ContainsFunc(parents, func(id braid.ShardID) bool {
 		key := LeaseKey{row.Stream, id}
 		parent := s.rows[key]
-		return s.items[key] != nil || parent != nil && s.isNewer(parent)
-	}) && row.isOf(s.streams[row.Stream].info.Incarnation)
+		return s.items[key] != nil || parent != nil && g.isNewer(s, parent)
+	})
 }
 
 // deleteStaleLeases removes the leases of shards and streams that no longer exist. The
 // lease of a parent stays until its children have begun, since it shows whether the
 // parent was done.
 func (g *group) deleteStaleLeases(ctx context.Context, s *survey) error {
+	g.noteLineage(s)
 	for key := range s.touched {
 		row, view := s.rows[key], s.streams[key.Stream]
-		if row == nil || key.Shard == "" || view == nil || view.err != nil || s.items[key] != nil || s.isNeeded(row) || s.isNewer(row) {
+		if row == nil || key.Shard == "" || view == nil || view.err != nil || s.items[key] != nil || s.isNeeded(row) || g.isNewer(s, row) {
 			continue
 		}
 		g.mu.Lock()

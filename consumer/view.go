@@ -109,6 +109,9 @@ func (g *group) touchAll(s *survey) {
 	for it := range g.idle { // its row may no longer exist
 		s.touch(it.key)
 	}
+	for key := range g.lineages { // likewise
+		s.touch(key)
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for key := range g.holds {

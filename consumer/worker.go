@@ -99,7 +99,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	w.mu.Lock()
 	if w.stop != nil {
 		w.mu.Unlock()
-		return &braid.InvalidArgumentError{Field: "Run", Value: "called again", Rule: "can be called once"}
+		return &braid.InvalidArgumentError{Field: "Worker", Rule: "must run only once: Run was called before"}
 	}
 	w.stop = stop
 	if wake.IsClosed(w.stopping) {

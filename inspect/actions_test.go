@@ -142,7 +142,7 @@ func TestShardsAreChanged(t *testing.T) {
 		}
 	}
 	require.Equal(t, 4, open)
-	k.refused(k.do(k.request("POST", "/api/streams/s/split", map[string]any{"Shard": "0"})), http.StatusBadRequest, "InvalidArgument", "merged already")
+	k.refused(k.do(k.request("POST", "/api/streams/s/split", map[string]any{"Shard": "0"})), http.StatusBadRequest, "InvalidArgument", "was already split or merged")
 	k.refused(k.do(k.request("POST", "/api/streams/s/split", map[string]any{"Shard": "99"})), http.StatusNotFound, "ShardNotFound", "99")
 	k.refused(k.do(k.request("POST", "/api/streams/t/scale", map[string]any{"Shards": 4})), http.StatusNotFound, "StreamNotFound", "t")
 }

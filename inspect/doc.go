@@ -33,8 +33,9 @@
 //
 // Paths are relative to the handler. Values are the JSON of the types of packages braid,
 // consumer and queue. Errors are answered with a status of 4xx or 5xx and {"Error": text,
-// "Kind": sentinel, "Detail": typed error}. The Kind is the name of an error of those
-// packages without its Err, such as "StreamNotFound".
+// "Kind": sentinel, "Type": name, "Detail": typed error}. The Kind is the name of an error of
+// those packages without its Err, such as "StreamNotFound". If the error has details, the
+// Type is that of the Detail, such as "TrimmedError".
 //
 //	GET  healthz                                200 while the storage works, else 503
 //	GET  readyz                                 200 while it takes writes, else 503

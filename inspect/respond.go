@@ -10,14 +10,14 @@ import (
 
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/internal/errorkind"
-	"github.com/braidstream/braid/queue"
 )
 
 // failure is the answer to a request that was refused or has failed.
 type failure struct {
 	Error  string
 	Kind   string
-	Detail any `json:",omitempty"` // a typed error of package braid or queue
+	Type   string `json:",omitempty"` // of Detail, such as "TrimmedError"
+	Detail error  `json:",omitempty"` // a typed error of package braid or queue
 }
 
 // statusError is an error of this package.
@@ -42,35 +42,10 @@ func failureOf(err error) (status int, f failure) {
 	} else if k, ok := errorkind.Of(err); ok {
 		status, f.Kind = k.Status, k.Name
 	}
-	f.Detail = detailOf(err)
-	return status, f
-}
-
-// detailOf returns the typed error whose fields a client can use.
-func detailOf(err error) any {
-	var (
-		invalid   *braid.InvalidArgumentError
-		trimmed   *braid.TrimmedError
-		beyond    *braid.BeyondTipError
-		corrupt   *braid.CorruptError
-		throttled *braid.ThroughputExceededError
-		receipts  *queue.ReceiptsError
-	)
-	switch {
-	case errors.As(err, &invalid):
-		return invalid
-	case errors.As(err, &trimmed):
-		return trimmed
-	case errors.As(err, &beyond):
-		return beyond
-	case errors.As(err, &corrupt):
-		return corrupt
-	case errors.As(err, &throttled):
-		return throttled
-	case errors.As(err, &receipts):
-		return receipts
+	if name, detail := errorkind.DetailOf(err); detail != nil {
+		f.Type, f.Detail = name, detail
 	}
-	return nil
+	return status, f
 }
 
 func isClosed(err error) bool { return errors.Is(err, braid.ErrClosed) }

@@ -48,7 +48,7 @@ type TLSListener struct {
 // Accept is part of [net.Listener]. The first Read or Write makes the handshake.
 func (l *TLSListener) Accept() (net.Conn, error) {
 	if c := l.Config; c == nil || len(c.Certificates) == 0 && c.GetCertificate == nil && c.GetConfigForClient == nil {
-		return nil, &braid.InvalidArgumentError{Field: "TLSListener.Config", Value: "no certificate", Rule: "must have one, or GetCertificate or GetConfigForClient"}
+		return nil, &braid.InvalidArgumentError{Field: "TLSListener.Config", Rule: "must have Certificates, GetCertificate or GetConfigForClient"}
 	}
 	conn, err := l.Listener.Accept()
 	if err != nil {

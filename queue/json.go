@@ -79,10 +79,16 @@ func (e ReceiptError) MarshalJSON() ([]byte, error) {
 	return json.Marshal(jsonReceiptError{(*plainReceiptError)(&e), jsontext.Error{Err: e.Err}})
 }
 
-// UnmarshalJSON implements json.Unmarshaler. Err is an error of that text.
+// UnmarshalJSON implements json.Unmarshaler. Err becomes the error of this package that has
+// the text, or another error with that text.
 func (e *ReceiptError) UnmarshalJSON(text []byte) error {
 	in := jsonReceiptError{plainReceiptError: (*plainReceiptError)(e)}
 	err := json.Unmarshal(text, &in)
 	e.Err = in.Err.Err
+	for _, reason := range []error{ErrReceiptInvalid, ErrReceiptExpired, ErrRecordSettled} {
+		if e.Err != nil && e.Err.Error() == reason.Error() {
+			e.Err = reason
+		}
+	}
 	return err
 }

@@ -91,7 +91,7 @@ func TestEveryMisuseHasAUsefulText(t *testing.T) {
 			{"Create: MaxReceives", braid.ErrInvalidArgument, "MaxReceives must be 1 to 1000, or negative for no limit", create("new", &queue.Options{Stream: "s", MaxReceives: 1001})},
 			{"Create: MaxInFlight", braid.ErrInvalidArgument, "MaxInFlight must be 1 to 10000000", create("new", &queue.Options{Stream: "s", MaxInFlight: -1})},
 			{"Create: MaxWaiting", braid.ErrInvalidArgument, "MaxWaiting must be 1 to 10000000", create("new", &queue.Options{Stream: "s", MaxWaiting: -1})},
-			{"Create: BlockAtDead", braid.ErrInvalidArgument, "BlockAtDead requires OrderByKey", create("new", &queue.Options{Stream: "s", BlockAtDead: true})},
+			{"Create: BlockAtDead", braid.ErrInvalidArgument, "BlockAtDead must not be set without OrderByKey", create("new", &queue.Options{Stream: "s", BlockAtDead: true})},
 			{"Queue.Receive: none", braid.ErrInvalidArgument, "n must be 1 to 10000", receive(q.Receive, 0, queue.ReceiveOptions{})},
 			{"Queue.Receive: too many", braid.ErrInvalidArgument, "n must be 1 to 10000", receive(q.Receive, 10_001, queue.ReceiveOptions{})},
 			{"Queue.Receive: Bytes", braid.ErrInvalidArgument, "Bytes must not be negative", receive(q.Receive, 1, queue.ReceiveOptions{Bytes: -1})},

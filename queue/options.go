@@ -90,7 +90,7 @@ func (o *Options) withDefaults() (Options, error) {
 	case opts.MaxWaiting < 1 || opts.MaxWaiting > maxRows:
 		return opts, invalid("MaxWaiting", opts.MaxWaiting, "must be 1 to %d", maxRows)
 	case opts.BlockAtDead && !opts.OrderByKey:
-		return opts, invalid("BlockAtDead", true, "requires OrderByKey")
+		return opts, invalid("BlockAtDead", true, "must not be set without OrderByKey")
 	}
 	return opts, checkVisibility(opts.VisibilityTimeout)
 }

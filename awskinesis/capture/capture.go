@@ -96,9 +96,9 @@ func Run(ctx context.Context, source consumer.Source, from string, db *braid.DB,
 func run(ctx context.Context, source consumer.Source, from string, db *braid.DB, to string, o *Options) error {
 	switch {
 	case source == nil:
-		return &braid.InvalidArgumentError{Field: "source", Value: "nil", Rule: "must not be nil"}
+		return &braid.InvalidArgumentError{Field: "source", Rule: "must not be nil"}
 	case db == nil:
-		return &braid.InvalidArgumentError{Field: "db", Value: "nil", Rule: "must not be nil"}
+		return &braid.InvalidArgumentError{Field: "db", Rule: "must not be nil"}
 	}
 	c := &capturer{from: from, to: to, codec: envelope.New(&envelope.Options{Compress: o.Compress}), begun: make(chan struct{})}
 	c.begin = sync.OnceFunc(func() { close(c.begun) })

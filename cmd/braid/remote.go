@@ -80,6 +80,7 @@ func (e *statusError) Error() string {
 type failure struct {
 	Error  string
 	Kind   string
+	Type   string
 	Detail json.RawMessage
 }
 
@@ -92,16 +93,7 @@ func (f *failure) err() error {
 	if sentinel := errorkind.Named(f.Kind); sentinel != nil {
 		e.of = append(e.of, sentinel)
 	}
-	var detail error
-	switch f.Kind {
-	case "InvalidArgument":
-		detail = new(braid.InvalidArgumentError)
-	case "Trimmed":
-		detail = new(braid.TrimmedError)
-	case "Corrupt", "DataLoss":
-		detail = new(braid.CorruptError)
-	}
-	if detail != nil && len(f.Detail) > 0 && json.Unmarshal(f.Detail, detail) == nil {
+	if detail := errorkind.NewDetail(f.Type); detail != nil && json.Unmarshal(f.Detail, detail) == nil {
 		e.of = append(e.of, detail)
 	}
 	return e

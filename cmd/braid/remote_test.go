@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -17,6 +19,7 @@ import (
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/inspect"
 	"github.com/braidstream/braid/internal/errorkind"
+	"github.com/braidstream/braid/queue"
 )
 
 // A live program, over a network.
@@ -176,10 +179,100 @@ func TestRemoteErrorsMatch(t *testing.T) {
 	unknown := failure{Error: "text", Kind: "Internal"}
 	_, known := errorkind.Of(unknown.err())
 	require.False(t, known)
-	f := failure{Error: "text", Kind: "Corrupt", Detail: []byte(`{"Shard":"shardId-000000000003","FirstAvailable":"0"}`)}
-	var corrupt *braid.CorruptError
-	require.ErrorAs(t, f.err(), &corrupt)
-	require.Equal(t, braid.ShardID("shardId-000000000003"), corrupt.Shard)
+}
+
+// Callers find the typed errors of a live program by errors.As, with their fields.
+func TestRemoteErrorsHaveTheirDetails(t *testing.T) {
+	bothWays(t, func(t *testing.T, k *kit) {
+		ctx := t.Context()
+		st, err := k.open(ctx, target{}, 0)
+		require.NoError(t, err)
+		defer st.Close()
+		s := k.stream("orders", 1, 10)
+		shard := s.Shards()[0].ID()
+		var first braid.SequenceNumber
+		for r, err := range st.Records(ctx, "orders", shard, braid.TrimHorizon(), false) {
+			require.NoError(t, err)
+			first = r.SequenceNumber
+			break
+		}
+		var beyond braid.SequenceNumber // of a newer copy of the stream
+		for r, err := range newKit(t).stream("orders", 1, 20).Records(ctx, braid.TrimHorizon()) {
+			require.NoError(t, err)
+			beyond = r.SequenceNumber
+		}
+		_, err = st.Count(ctx, "orders", shard, braid.AtSequence(beyond))
+		var beyondTip *braid.BeyondTipError
+		require.ErrorAs(t, err, &beyondTip)
+		require.ErrorIs(t, err, braid.ErrBeyondTip)
+		require.Equal(t, shard, beyondTip.Shard)
+		require.Equal(t, beyond, beyondTip.Number)
+		require.Positive(t, beyondTip.Last.Compare(first))
+
+		require.NoError(t, st.Trim(ctx, "orders", braid.Latest()))
+		_, err = st.Count(ctx, "orders", shard, braid.AfterSequence(first))
+		var trimmed *braid.TrimmedError
+		require.ErrorAs(t, err, &trimmed)
+		require.ErrorIs(t, err, braid.ErrTrimmed)
+		require.Positive(t, trimmed.FirstAvailable.Compare(first))
+
+		err = st.Scale(ctx, "orders", -1)
+		var invalid *braid.InvalidArgumentError
+		require.ErrorAs(t, err, &invalid)
+		require.ErrorIs(t, err, braid.ErrInvalidArgument)
+		require.Contains(t, err.Error(), invalid.Rule)
+
+		q, err := queue.Create(ctx, k.db, "mails", &queue.Options{Stream: "orders", MaxReceives: 1})
+		require.NoError(t, err)
+		k.put(s, 10, 11)
+		records, err := q.Receive(ctx, 1, nil)
+		require.NoError(t, err)
+		require.NoError(t, q.Release(ctx, 0, records[0].Receipt))
+		letters, err := st.DeadLetters(ctx, "mails", 1, false)
+		require.NoError(t, err)
+		require.Len(t, letters, 1)
+		require.NoError(t, st.Discard(ctx, "mails", []queue.Receipt{letters[0].Receipt}))
+		err = st.Restore(ctx, "mails", []queue.Receipt{letters[0].Receipt})
+		var receipts *queue.ReceiptsError
+		require.ErrorAs(t, err, &receipts)
+		require.ErrorIs(t, err, queue.ErrRecordSettled)
+		require.Len(t, receipts.Failed, 1)
+		require.Equal(t, letters[0].Receipt, receipts.Failed[0].Receipt)
+		require.Equal(t, queue.ErrRecordSettled, receipts.Failed[0].Err)
+	})
+}
+
+// The answer carries each typed error as it is, whatever its sentinel is: an error of the
+// disk that makes records unreadable has none.
+func TestEveryTypedErrorComesBack(t *testing.T) {
+	number, err := braid.ParseSequenceNumber("49377645732240952125012871365136279650627104907689197602")
+	require.NoError(t, err)
+	shard := braid.ShardID("shardId-000000000003")
+	want := []error{
+		&braid.InvalidArgumentError{Field: "Shards", Value: "0", Rule: "must be at least 1"},
+		&braid.TrimmedError{Shard: shard, FirstLost: number, LastLost: number, FirstAvailable: number},
+		&braid.BeyondTipError{Shard: shard, Number: number, Last: number},
+		&braid.CorruptError{Shard: shard, FirstLost: number, FirstAvailable: number, Err: errors.New("read error")},
+		&braid.ThroughputExceededError{Shard: shard, Budget: "WriteBytesPerSecond", RetryAfter: time.Second},
+		&queue.ReceiptsError{Failed: []queue.ReceiptError{{Index: 1, Receipt: "r", Err: queue.ErrReceiptExpired}}},
+	}
+	require.Len(t, want, len(errorkind.Details))
+	for i, typed := range errorkind.Details {
+		name, detail := errorkind.DetailOf(fmt.Errorf("in vain: %w", want[i]))
+		require.Equal(t, typed.Name, name)
+		require.Equal(t, want[i], detail)
+		text, err := json.Marshal(detail)
+		require.NoError(t, err)
+		for _, kind := range []string{"Internal", "Corrupt"} {
+			f := failure{Error: "text", Kind: kind, Type: name, Detail: text}
+			got := typed.New()
+			require.ErrorAs(t, f.err(), reflect.New(reflect.TypeOf(got)).Interface())
+			_, got = errorkind.DetailOf(f.err())
+			require.Equal(t, want[i], got)
+		}
+	}
+	f := failure{Error: "text", Kind: "Corrupt", Type: "NoSuchError", Detail: []byte("{}")}
+	require.ErrorIs(t, f.err(), braid.ErrCorrupt)
 	require.Equal(t, exitDamage, exitCode(t.Context(), f.err()))
 }
 

@@ -45,7 +45,7 @@ func TestReshard(t *testing.T) {
 			}
 		}
 		require.Equal(t, 8, open)
-		require.Contains(t, k.fails(exitFailure, "split", "orders", "0"), "must be a shard that is open")
+		require.Contains(t, k.fails(exitFailure, "split", "orders", "0"), "must be an open shard")
 		require.Contains(t, k.fails(exitFailure, "scale", "orders", "0"), "1 to 10000")
 	})
 }

@@ -19,8 +19,8 @@ import (
 // value tests every promise.
 type Options struct {
 	// NoShape is for a store that does not store Parents, Children, HashKeyRange and
-	// Throughput of a lease. Only Parents matter to workers, and only if the
-	// [consumer.Source] may show a new shard to one worker before another.
+	// Throughput of a lease. Workers do without: only the leases of shards that have expired
+	// while no worker ran then stay until App.Delete.
 	NoShape bool
 
 	// Lag is how far List and, for a [consumer.OwnerLeaseStore], ListOwned may lag behind

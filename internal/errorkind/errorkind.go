@@ -1,11 +1,13 @@
-// Package errorkind lists the sentinel errors of packages braid, consumer and queue, with the
-// name and the HTTP status that package inspect sends for each and that the command turns back
-// into the error. Tests use the list to check that an error is of one class.
+// Package errorkind lists the errors of packages braid, consumer and queue that package
+// inspect answers by name: the sentinels, with their HTTP status, and the typed errors, with
+// their fields. The command makes the same errors again from the answer. Tests use the list
+// to check that an error is of one class.
 package errorkind
 
 import (
 	"errors"
 	"net/http"
+	"reflect"
 
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/consumer"
@@ -76,6 +78,62 @@ func Named(name string) error {
 	for _, kind := range All {
 		if kind.Name == name {
 			return kind.Err
+		}
+	}
+	return nil
+}
+
+// Typed is an error type whose fields HTTP answers carry as JSON.
+type Typed struct {
+	Name string            // of the type, such as "TrimmedError"
+	New  func() error      // returns a new one, to read JSON into
+	find func(error) error // returns the one in an error, or nil
+}
+
+// Details has the exported error types that an answer of package inspect can have;
+// TestEveryErrorTypeHasDetails of internal/policy fails if one is missing. Of those that
+// an error has, the first counts. Do not change the list.
+var Details = []Typed{
+	typed[braid.InvalidArgumentError](),
+	typed[braid.TrimmedError](),
+	typed[braid.BeyondTipError](),
+	typed[braid.CorruptError](),
+	typed[braid.ThroughputExceededError](),
+	typed[queue.ReceiptsError](),
+}
+
+func typed[E any, P interface {
+	*E
+	error
+}]() Typed {
+	return Typed{
+		Name: reflect.TypeFor[E]().Name(),
+		New:  func() error { return P(new(E)) },
+		find: func(err error) error {
+			if e := P(nil); errors.As(err, &e) {
+				return e
+			}
+			return nil
+		},
+	}
+}
+
+// DetailOf returns the typed error in err and the name of its type, or nil and "".
+func DetailOf(err error) (name string, detail error) {
+	for _, t := range Details {
+		if e := t.find(err); e != nil {
+			return t.Name, e
+		}
+	}
+	return "", nil
+}
+
+// NewDetail returns a new error of the type of that name, to read JSON into, and nil if
+// there is none.
+func NewDetail(name string) error {
+	for _, t := range Details {
+		if t.Name == name {
+			return t.New()
 		}
 	}
 	return nil

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/braidstream/braid/internal/errorkind"
 )
 
 // Callers distinguish errors by sentinels, so code that handles all of them must know each: the
@@ -19,7 +21,7 @@ func TestEverySentinelHasAKind(t *testing.T) {
 	table := parseFile(t, "internal/errorkind/errorkind.go")
 	kinds := make(map[string]string) // by sentinel, such as "braid.ErrClosed"
 	ast.Inspect(table, func(n ast.Node) bool {
-		if row, is := n.(*ast.CompositeLit); is && len(row.Elts) == 3 {
+		if row, is := n.(*ast.CompositeLit); is && row.Type == nil && len(row.Elts) == 3 {
 			kinds[textOf(row.Elts[0])] = literalOf(row.Elts[2])
 		}
 		return true
@@ -41,6 +43,40 @@ func TestEverySentinelHasAKind(t *testing.T) {
 	}
 	require.Len(t, kinds, count, "internal/errorkind: All has a sentinel that is gone")
 	require.Greater(t, count, 30)
+}
+
+// localErrors are exported error types that no request of package inspect can cause.
+var localErrors = []string{
+	"FileDamageError", "VerifyError", // of Open and DB.Verify
+	"StreamMismatchError",                                                              // of DB.OpenStream
+	"ReceiptError",                                                                     // part of a ReceiptsError
+	"ShardError", "StoppedShardsError", "RecordError", "PanicError", "HungShardsError", // of workers
+	"PermanentError", // of sources and lease stores that are not the database
+}
+
+// Package inspect answers with the fields of an error, and the command makes it again.
+func TestEveryErrorTypeHasDetails(t *testing.T) {
+	var listed []string
+	for _, typed := range errorkind.Details {
+		listed = append(listed, typed.Name)
+	}
+	var found []string
+	for _, dir := range []string{".", "consumer", "queue"} {
+		for _, path := range glob(t, filepath.Join(dir, "*.go")) {
+			if strings.HasSuffix(path, "_test.go") {
+				continue
+			}
+			rel, err := filepath.Rel(root, path)
+			require.NoError(t, err)
+			ast.Inspect(parseFile(t, rel), func(n ast.Node) bool {
+				if spec, is := n.(*ast.TypeSpec); is && spec.Name.IsExported() && strings.HasSuffix(spec.Name.Name, "Error") {
+					found = append(found, spec.Name.Name)
+				}
+				return true
+			})
+		}
+	}
+	require.ElementsMatch(t, found, append(listed, localErrors...), "internal/errorkind: Details or localErrors lacks a type, or has one that is gone")
 }
 
 func parseFile(t *testing.T, path string) *ast.File {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/braidstream/braid"
 )
@@ -146,7 +147,7 @@ func (s *Service) fromBraid(t target, err error) error {
 	case errors.Is(err, braid.ErrKeyUnavailable):
 		return failure("KMSAccessDeniedException", keyDenied).because(err)
 	case errors.As(err, &invalid):
-		return invalidArgument("%s %s; it is %v.", invalid.Field, invalid.Rule, invalid.Value)
+		return invalidArgument("%s.", strings.TrimPrefix(invalid.Error(), "invalid argument: "))
 	case errors.As(err, &beyond):
 		return invalidArgument("The place of the ShardIterator in stream %s under account %s, %s, lies beyond all that was ever given out in %s: it comes from a newer copy of the data.",
 			t.name, t.Account, beyond.Number, beyond.Shard)
