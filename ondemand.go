@@ -53,7 +53,7 @@ func (w *scaler) run(ctx context.Context, rung bool) time.Duration {
 	minute := int64(time.Since(w.db.aging.start) / ondemand.Interval)
 	err := w.scale(ctx, minute)
 	if closedIsFine(w.db, err) != nil {
-		w.db.opts.Logger.Warn("streams on demand could not be scaled, and will be tried again", "error", err)
+		w.db.opts.Logger.Warn("on-demand streams could not be scaled; retrying later", "error", err)
 	}
 	if w.planned = len(w.watched) > 0 || err != nil; w.planned {
 		return ondemand.Interval
@@ -215,7 +215,7 @@ func (w *scaler) reshard(ctx context.Context, s *Stream, steps []ondemand.Step) 
 	}
 	w.db.decisions.add(made)
 	for _, d := range made {
-		w.db.opts.Logger.Info("decided about a shard of a stream on demand", "stream", d.Stream, "action", d.Action, "reason", d.Reason)
+		w.db.opts.Logger.Info("scaling decision for a shard of an on-demand stream", "stream", d.Stream, "action", d.Action, "reason", d.Reason)
 	}
 	return nil
 }

@@ -70,7 +70,7 @@ type reclaimer struct {
 
 func (w *reclaimer) run(ctx context.Context, _ bool) time.Duration {
 	if err := w.returnSpace(ctx); err != nil {
-		w.db.opts.Logger.Warn("space could not be reclaimed, and will be tried again after the next trim, deletion or open", "error", err)
+		w.db.opts.Logger.Warn("space could not be reclaimed; retrying after the next trim, deletion or open", "error", err)
 	}
 	return asPlanned
 }

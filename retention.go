@@ -116,7 +116,7 @@ func (w *trimmer) run(ctx context.Context, _ bool) time.Duration {
 	}
 	switch {
 	case closedIsFine(db, err) != nil:
-		db.opts.Logger.Warn("expired records could not be trimmed, and will be tried again", "error", err)
+		db.opts.Logger.Warn("expired records could not be trimmed; retrying later", "error", err)
 		return trimInterval
 	case err == nil && len(plan.due) == 0 && plan.next != math.MaxUint64:
 		return time.Duration(plan.next - min(plan.next, db.aging.now()))

@@ -12,7 +12,7 @@ import (
 // second, is kept by SourceOptions.PollInterval.
 const (
 	shardReadBytes   = 2 << 20                // in a second
-	iteratorInterval = 250 * time.Millisecond // between two iterators; five in a second are allowed
+	iteratorInterval = 250 * time.Millisecond // between two iterators; five per second are allowed
 
 	firstReadPause = 500 * time.Millisecond // after throttling; it doubles
 	lastReadPause  = 8 * time.Second
@@ -88,7 +88,7 @@ func (st *sourceStream) leave(id braid.ShardID) {
 // gate lets one call of a kind through at a time, and none before a given time. So the cost of a
 // call is known before the next call.
 type gate struct {
-	turn chan struct{} // holds a token while a call is made or waits for its time
+	turn chan struct{} // has a token while a call runs or waits for its time
 
 	mu   sync.Mutex // guards the field below
 	next time.Time
@@ -96,7 +96,7 @@ type gate struct {
 
 func newGate() gate { return gate{turn: make(chan struct{}, 1)} }
 
-// take waits until a call may be made. The caller calls give after the call.
+// take waits until a call is allowed. The caller calls give after the call.
 func (g *gate) take(ctx context.Context) error {
 	select {
 	case g.turn <- struct{}{}:
@@ -115,7 +115,7 @@ func (g *gate) take(ctx context.Context) error {
 
 func (g *gate) give() { <-g.turn }
 
-// notBefore sets when the next call may be made, unless that is set to be later.
+// notBefore delays the next call until a time, unless it is already delayed longer.
 func (g *gate) notBefore(at time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -18,7 +18,7 @@ type call struct {
 	failed  map[string]error // keys that accept no more of its records, and why
 
 	settled   chan struct{}
-	done      func() // called when it is settled, without the mutex; may be nil
+	done      func() // called without the mutex when the call is settled; may be nil
 	stopWatch func() bool
 }
 
@@ -241,7 +241,7 @@ func (p *Producer) settle(it *item, result braid.PutResult, settled *settling) {
 // release returns the buffer room of an item that is settled and not in flight.
 func (p *Producer) release(it *item) {
 	p.giveRoom(it.cost())
-	it.entry.Data = nil // the lane may keep the item for a while
+	it.entry.Data = nil // the lane may keep the item for some time
 }
 
 // fail settles an item that failed, and the later items of its key in the same call. The item may

@@ -44,7 +44,7 @@ type subscriber struct {
 	cancel context.CancelFunc                   // ends the connection
 	began  time.Time
 	renew  time.Time
-	broken int // subscriptions in a row that have ended without an event
+	broken int // subscriptions in a row that ended without an event
 }
 
 func newSubscriber(r *shardReader, arn string) *subscriber {

@@ -10,10 +10,10 @@ func (f *fifo[T]) len() int { return len(f.items) - f.head }
 
 func (f *fifo[T]) push(item T) { f.items = append(f.items, item) }
 
-// peek returns the first item of a queue that is not empty.
+// peek returns the first item. The queue must not be empty.
 func (f *fifo[T]) peek() T { return f.items[f.head] }
 
-// pop removes the first item of a queue that is not empty.
+// pop removes the first item. The queue must not be empty.
 func (f *fifo[T]) pop() T {
 	var none T
 	item := f.items[f.head]
@@ -27,5 +27,5 @@ func (f *fifo[T]) pop() T {
 	return item
 }
 
-// all returns the items, until the queue changes.
+// all yields the items. The queue must not change meanwhile.
 func (f *fifo[T]) all() []T { return f.items[f.head:] }

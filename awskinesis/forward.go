@@ -23,8 +23,8 @@ type outboxShard struct {
 	// Kinesis stored them under an earlier lease, which ended before its checkpoint passed them.
 	stored map[braid.SequenceNumber]struct{}
 
-	lease   *consumer.Checkpointer // of the last lease; nil if there was none
-	waiting braid.Position         // of the first record that was not given to the forwarder
+	lease   *consumer.Checkpointer // of the last lease; nil before the first
+	waiting braid.Position         // the position of the first record that the forwarder was not given
 }
 
 // flight is a batch in flight. The first two fields belong to the goroutine that works on it, until
@@ -145,7 +145,7 @@ func (l *forwarding) ProcessRecords(ctx context.Context, batch *consumer.Batch) 
 		return l.finish(ctx, batch.Checkpointer, fl, t)
 	}
 	go func() { // ends with the lease, and closes ended, for which Run and the next lease wait
-		_ = l.finish(ctx, batch.Checkpointer, fl, t) // it is the cause of ctx, or ends Run
+		_ = l.finish(ctx, batch.Checkpointer, fl, t) // the error is the cause of ctx, or ends Run
 	}()
 	return nil
 }
@@ -186,7 +186,7 @@ func (l *forwarding) give(ctx context.Context, batch *consumer.Batch) (*flight, 
 
 // attempt is a producer call for some records of a flight.
 type attempt struct {
-	call *call // nil if there is none that can be put
+	call *call // nil if no record can be put
 	sent []int // the records, by their index
 }
 
@@ -246,7 +246,7 @@ func (l *forwarding) finish(ctx context.Context, c *consumer.Checkpointer, fl *f
 		if progress {
 			fails = 1
 		}
-		l.f.log.Warn("records cannot be forwarded; it is tried again", "records", open, "attempt", fails, "error", failed)
+		l.f.log.Warn("records cannot be forwarded; retrying", "records", open, "attempt", fails, "error", failed)
 		if err := pauseFor(ctx, min(forwardPause<<min(fails-1, 16), longestForwardPause)); err != nil {
 			return err
 		}
@@ -273,7 +273,7 @@ func pauseFor(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// settle waits for the outcome of an attempt, and reports whether any record is done now.
+// settle waits for the outcome of an attempt, and reports whether it finished any record.
 func (l *forwarding) settle(ctx context.Context, c *consumer.Checkpointer, fl *flight, t attempt) (progress bool) {
 	if t.call == nil {
 		return false
@@ -331,7 +331,7 @@ func (l *forwarding) refuse(ctx context.Context, fl *flight, i int, cause error)
 		return false
 	}
 	if err != nil {
-		log.Warn("a record that Kinesis refuses cannot be handed on; it is tried again", "to", to, "failure", err)
+		log.Warn("a refused record could not be handed to OnRefused or the dead-letter stream; retrying", "to", to, "failure", err)
 		l.note(fl, fmt.Errorf("record %s of %s is refused: %w; and cannot be handed on: %w", rec.SequenceNumber, rec.ShardID, cause, err))
 		return false
 	}
@@ -418,7 +418,7 @@ func (l *forwarding) end(fl *flight, err error) {
 	close(fl.ended)
 }
 
-// note notes why records of a flight are not done.
+// note stores why records of a flight are not done.
 func (l *forwarding) note(fl *flight, err error) {
 	l.f.mu.Lock()
 	defer l.f.mu.Unlock()

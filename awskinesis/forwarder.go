@@ -213,12 +213,12 @@ func (f *Forwarder) Run(ctx context.Context) error {
 		case <-f.failed:
 			now, cancel := context.WithCancel(ctx)
 			cancel()
-			_ = f.worker.Stop(now) // returns what its Run does
+			_ = f.worker.Stop(now) // returns the error of its Run
 		case <-over.Done():
 		}
 	})
 	if f.opts.DropOldest {
-		f.keepWithinBounds(ctx) // before anything is forwarded
+		f.keepWithinBounds(ctx) // before the first record is forwarded
 		helpers.Go(func() { f.keepBounds(over) })
 	}
 	err := f.worker.Run(ctx)

@@ -9,11 +9,11 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// leaseKeys are the keys of the rows in the lease table: the id of the shard where an
-// application has one stream, and the stream's identifier before it where it has several.
+// leaseKeys are the keys of the rows in the lease table: the shard id if the application has
+// one stream, and the stream's identifier before it if it has several.
 type leaseKeys struct {
-	stream      string            // the one, empty for several
-	identifiers map[string]string // of several, by the names of the streams
+	stream      string            // the only stream, empty for several
+	identifiers map[string]string // for several streams, by name
 	names       map[string]string // the inverse
 }
 

@@ -34,7 +34,7 @@ func (k *knownRows) at(key string, version uint64) *rowStanding {
 	return nil
 }
 
-// of returns the rows that an owner had when they were last seen.
+// of returns the keys of the rows that an owner had when they were last seen.
 func (k *knownRows) of(owner string) map[string]bool {
 	keys := make(map[string]bool)
 	k.mu.Lock()

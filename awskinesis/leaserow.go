@@ -44,7 +44,7 @@ const (
 	entityLease        = "LEASE"
 	entityMetrics      = "WORKER_METRIC_STATS"
 	attrLastUpdateTime = "lut" // of worker metrics: seconds since 1970
-	attrWorkerID       = "wid" // of worker metrics in a table of their own
+	attrWorkerID       = "wid" // of worker metrics in a separate table
 	attrMeasurements   = "sts" // of worker metrics: the last values of each
 	attrSupport        = "sup" // of worker metrics: what the worker's version can do
 	attrSupportTime    = "slu"

@@ -156,7 +156,7 @@ type LeaseStore struct {
 	index         leaseIndex
 	fleet         *fleet // nil unless the application has a mixed one
 
-	prefix string // of the writes of this store
+	prefix string // of the ids of this store's writes
 	writes atomic.Uint64
 
 	known knownRows // of the lease table

@@ -19,7 +19,7 @@ type KinesisClient interface {
 	ListShards(ctx context.Context, in *kinesis.ListShardsInput, options ...func(*kinesis.Options)) (*kinesis.ListShardsOutput, error)
 }
 
-// The service's limits of a PutRecords call, and what is usual.
+// The service's limits of a PutRecords call, and defaults.
 const (
 	maxEntries      = 500
 	maxRequestBytes = 10 << 20 // of partition keys and data

@@ -27,7 +27,7 @@ type OutboxFullError struct {
 	Age, MaxAge     time.Duration // age of the oldest record that waits, and its bound; 0 for no bound
 }
 
-// Error names the outbox and the bound.
+// Error names the outbox and the limit.
 func (e *OutboxFullError) Error() string {
 	if e.MaxAge > 0 && e.Age > e.MaxAge {
 		return fmt.Sprintf("the outbox %q is full: its oldest record waits for %v, and may for %v", e.Outbox, e.Age, e.MaxAge)
@@ -95,7 +95,7 @@ func (f *Forwarder) Admit(ctx context.Context, bytes int) error {
 	return nil
 }
 
-// rejects reports whether puts are refused beyond the bounds.
+// rejects reports whether puts beyond the limits are refused.
 func (f *Forwarder) rejects() bool { return f.isBounded() && !f.opts.DropOldest }
 
 // turn is a mutex for long operations. A caller can stop waiting for it.
@@ -287,7 +287,7 @@ func (f *Forwarder) keepBounds(ctx context.Context) {
 
 func (f *Forwarder) keepWithinBounds(ctx context.Context) {
 	if err := f.dropOldest(ctx); err != nil && ctx.Err() == nil {
-		f.log.Warn("the outbox cannot be kept within its bounds; it is tried again", "error", err)
+		f.log.Warn("the outbox cannot be kept within its limits; retrying", "error", err)
 	}
 }
 

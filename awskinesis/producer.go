@@ -41,7 +41,7 @@ type Producer struct {
 
 	wake    chan struct{} // signals run that there may be work
 	stopped chan struct{} // closed by run when it has ended, with all requests
-	mapTurn chan struct{} // holds a token while the map of shards is renewed
+	mapTurn chan struct{} // has a token while the map of shards is renewed
 
 	mu       sync.Mutex // guards the fields below, and every item, call and group
 	schedule *schedule
@@ -52,16 +52,16 @@ type Producer struct {
 	groups   map[*group]struct{} // those before it that are not settled
 	flushes  int                 // that wait
 	closed   bool
-	trouble  trouble // of the last request; zero if any of it was stored
+	trouble  trouble // of the last request; zero if an entry of it was stored
 }
 
 // group is the records between two flushes.
 type group struct {
 	open    int           // not settled
-	settled chan struct{} // closed when there is none, after the group has ended
+	settled chan struct{} // closed when the group has ended and all its records are settled
 }
 
-// waiter waits until there is room for cost bytes.
+// waiter waits for cost bytes of space.
 type waiter struct {
 	cost  int
 	ready chan struct{} // closed when it has them, or the producer is closed

@@ -142,7 +142,7 @@ func (p *Producer) requestFailed(r *request, f failure) {
 	if f.kind == throttle || f.kind == transient {
 		p.schedule.failed(now)
 		p.trouble.note(f.err, now)
-		p.opts.Logger.Warn("records could not be put; they are tried again", "stream", p.label, "records", len(r.entries), "error", f.err)
+		p.opts.Logger.Warn("records could not be put; retrying", "stream", p.label, "records", len(r.entries), "error", f.err)
 	}
 	for i := range r.entries {
 		s := &r.entries[i]
@@ -286,7 +286,7 @@ func (p *Producer) settleStrays(r *request, strays []int, records []types.PutRec
 	for attempt := 1; len(strays) > 0; attempt++ {
 		shards, err := p.renewShards(r.generation)
 		if err != nil && p.life.Err() == nil {
-			p.opts.Logger.Warn("the shards of a stream cannot be listed; that is tried again", "stream", p.label, "error", err)
+			p.opts.Logger.Warn("the shards of a stream cannot be listed; retrying", "stream", p.label, "error", err)
 		}
 		strays = p.resolve(r, strays, records, encrypted, shards, p.life.Err() != nil)
 		if len(strays) == 0 {

@@ -9,9 +9,9 @@ type SourceMetrics struct {
 
 	Reads         int64 // GetRecords calls
 	Iterators     int64 // GetShardIterator calls
-	Listings      int64 // times that the shards of a stream were listed
+	Listings      int64 // listings of the shards of a stream
 	Subscriptions int64 // SubscribeToShard calls
-	Registered    int64 // consumers of enhanced fan-out that were registered
+	Registered    int64 // registered consumers of enhanced fan-out
 
 	Throttled        int64 // GetRecords and GetShardIterator calls that the service throttled
 	ExpiredIterators int64

@@ -27,7 +27,7 @@ type SourceClient interface {
 }
 
 const (
-	minPollInterval = 200 * time.Millisecond // a shard takes five reads in a second
+	minPollInterval = 200 * time.Millisecond // a shard accepts five reads per second
 	maxPollInterval = time.Minute            // an iterator lasts five minutes
 
 	defaultPollInterval = 250 * time.Millisecond
@@ -35,8 +35,8 @@ const (
 	defaultReadTimeout  = 30 * time.Second
 )
 
-// SourceOptions are the settings of a [Source]. The zero value of each field is a safe
-// default, and polls.
+// SourceOptions are the settings of a [Source]. The zero value of each field is a safe default;
+// the zero SourceOptions poll.
 type SourceOptions struct {
 	// ConsumerName is the name of a consumer for enhanced fan-out: up to 128 characters of a-z,
 	// A-Z, 0-9, '_', '.' and '-'. The default, "", means polling. The source registers the consumer

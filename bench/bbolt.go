@@ -19,7 +19,7 @@ type bboltStore struct {
 	shared bool // single puts of several producers share a transaction
 	wait   time.Duration
 
-	paid int // the transaction that has waited; of the writer, which is alone
+	paid int // the transaction that has waited; used only by the one writer
 }
 
 const bboltSyncs = 2 // of a commit
@@ -41,8 +41,8 @@ func openBbolt(dir string, s settings) (store, error) {
 	if err != nil {
 		return nil, err
 	}
-	// A transaction starts when all producers have joined it, so that none waits
-	// for the timer, which would be the usual thing with the defaults.
+	// A transaction starts when all producers have joined it, so that none waits for the timer,
+	// as most would with the defaults.
 	db.MaxBatchSize = max(1, s.callers)
 	db.MaxBatchDelay = time.Millisecond
 	err = db.Update(func(tx *bbolt.Tx) error {
@@ -50,7 +50,7 @@ func openBbolt(dir string, s settings) (store, error) {
 		return err
 	})
 	if err != nil {
-		_ = db.Close() // the first error tells more
+		_ = db.Close() // the first error says more
 		return nil, err
 	}
 	b.db = db
@@ -75,8 +75,8 @@ func (p bboltProducer) putBatch(values [][]byte) error {
 	return p.store.db.Update(func(tx *bbolt.Tx) error { return p.store.append(tx, values...) })
 }
 
-// append is called several times in a transaction that producers share. The first
-// time waits in place of the commit, to the same effect: nobody else can write.
+// append is called several times in a transaction that producers share. The first call waits
+// instead of the commit, with the same effect: no other transaction can write.
 func (s *bboltStore) append(tx *bbolt.Tx, values ...[]byte) error {
 	if s.wait > 0 && s.paid != tx.ID() {
 		s.paid = tx.ID()

@@ -12,7 +12,7 @@ import (
 	"github.com/braidstream/braid/internal/companion"
 )
 
-// braidStore is one stream of a DB with default options, but for the durability.
+// braidStore is one stream of a DB with default options except the durability.
 type braidStore struct {
 	db     *braid.DB
 	stream *braid.Stream
@@ -22,7 +22,7 @@ type braidStore struct {
 	readers sync.WaitGroup
 }
 
-// partitionKeys are many enough to reach every shard about evenly.
+// partitionKeys is large enough that every shard gets about the same number of keys.
 func partitionKeys(shards int) []string {
 	keys := allPartitionKeys()
 	return keys[:max(1<<14, min(16*shards, len(keys)))]
@@ -78,7 +78,7 @@ func openBraid(dir string, s settings) (store, error) {
 	}
 	if err != nil {
 		cancel()
-		_ = db.Close() // the first error tells more
+		_ = db.Close() // the first error says more
 		return nil, err
 	}
 	return &braidStore{db: db, stream: stream, ctx: ctx, cancel: cancel}, nil
@@ -106,8 +106,7 @@ type braidProducer struct {
 	entries []braid.Entry
 }
 
-// key walks through the partition keys, and so, by their hashes, at random
-// through the shards.
+// key iterates over the partition keys. Their hashes select the shards at random.
 func (p *braidProducer) key() string {
 	p.next++
 	return p.keys[p.next%len(p.keys)]
@@ -127,15 +126,14 @@ func (p *braidProducer) putBatch(values [][]byte) error {
 	return err
 }
 
-// mark is a time: braid's order is that of arrival.
+// mark returns a time: braid orders records by arrival.
 func (s *braidStore) mark() uint64 { return uint64(time.Now().UnixNano()) }
 
 func (s *braidStore) trim(before uint64) error {
 	return s.stream.Trim(context.Background(), braid.AtTime(time.Unix(0, int64(before))))
 }
 
-// scan of the whole stream is in the order of arrival over all shards, which
-// raw Pebble's is not.
+// scan of the whole stream is in the order of arrival over all shards, unlike raw Pebble's.
 func (s *braidStore) scan(shard int) (records, bytes int64, err error) {
 	if shard == allShards {
 		return countRecords(s.stream.Records(context.Background(), braid.TrimHorizon()))
@@ -185,7 +183,7 @@ func (s *braidStore) follow(shard int, fn func([]byte)) error {
 	return nil
 }
 
-// consume is a worker that has the leases of all shards, and a goroutine for each.
+// consume runs a worker with the leases of all shards, and a goroutine for each.
 func (s *braidStore) consume(each bool, reader func() func([]byte)) error {
 	cfg := consumer.Config{App: "bench", Streams: []string{s.stream.Name()}, ReuseRecords: true}
 	if each {

@@ -21,14 +21,14 @@ const (
 
 const liveBatch = 500 // JetStream takes 1,000 at most
 
-// The floors of T11: the same records read by Shard.Records, each shard by a goroutine,
-// and one that waits in Shard.Follow.
+// The floors of T11: Shard.Records reads the same records, in a goroutine for each shard; and a
+// goroutine waits in Shard.Follow.
 const (
 	recordsEntry = "braid, Shard.Records"
 	followEntry  = "braid, Shard.Follow"
 )
 
-// consumeWorkloads are T11: consumers that store how far they are, without fsync.
+// consumeWorkloads are T11: consumers that store their positions, without fsync.
 func consumeWorkloads() []*workload {
 	systems := []system{braidSystem, jetstreamSystem}
 	return []*workload{{
@@ -58,12 +58,12 @@ func consumeWorkloads() []*workload {
 
 const backlogShards, backlogBytes = 4, 100
 
-// backlogRecords returns how many records a backlog has. They are small, so many are read
-// in a moment.
+// backlogRecords returns the number of records of a backlog. They are small, so reading many
+// takes a moment.
 func (e *environment) backlogRecords() int64 { return 5 * int64(e.records) }
 
-// withBacklog runs fn with a store that has a backlog and was opened again since, so that
-// nothing of it is in memory by chance.
+// withBacklog runs fn with a store that has a backlog and was reopened afterwards, so that none
+// of it is in memory.
 func withBacklog(e *environment, dir string, sys system, fn func(store) (metrics, error)) (metrics, error) {
 	s := settings{shards: backlogShards, callers: 1, batches: true, apart: true}
 	_, err := withStore(sys, dir, s, func(st store) (metrics, error) {
@@ -75,7 +75,7 @@ func withBacklog(e *environment, dir string, sys system, fn func(store) (metrics
 	return withStore(sys, dir, s, fn)
 }
 
-// readBacklog reads the shards of a backlog at once, without a consumer.
+// readBacklog reads the shards of a backlog concurrently, without a consumer.
 func readBacklog(e *environment, dir string) (metrics, error) {
 	want := e.backlogRecords()
 	return withBacklog(e, dir, braidSystem, func(st store) (metrics, error) {
@@ -104,7 +104,7 @@ func readBacklog(e *environment, dir string) (metrics, error) {
 	})
 }
 
-// followOneByOne is a reader in place of a consumer.
+// followOneByOne has a reader instead of a consumer.
 func followOneByOne(e *environment, dir string) (metrics, error) {
 	m, err := oneWaiting.run(e, dir, braidSystem)
 	if err != nil {
@@ -116,7 +116,7 @@ func followOneByOne(e *environment, dir string) (metrics, error) {
 	}, nil
 }
 
-// consumeBatches is a consumer with a backlog, and another one beside a producer.
+// consumeBatches has one consumer with a backlog, and one that runs with a producer.
 func consumeBatches(e *environment, dir string, sys system) (metrics, error) {
 	m := metrics{}
 	live, err := consuming{shards: backlogShards, batch: liveBatch, size: backlogBytes}.run(e, filepath.Join(dir, "live"), sys)
@@ -152,7 +152,7 @@ func consumeBatches(e *environment, dir string, sys system) (metrics, error) {
 	return m, err
 }
 
-// consumeOneByOne is a consumer that gets a record each millisecond.
+// consumeOneByOne has a consumer that gets a record each millisecond.
 func consumeOneByOne(e *environment, dir string, sys system) (metrics, error) {
 	got, err := consuming{shards: 1, pace: time.Millisecond, size: kib, each: true}.run(e, dir, sys)
 	if err != nil {
@@ -167,11 +167,11 @@ func consumeOneByOne(e *environment, dir string, sys system) (metrics, error) {
 	}, nil
 }
 
-// consuming is a producer and a consumer at work at the same time.
+// consuming has a producer and a consumer at the same time.
 type consuming struct {
 	shards, batch, size int
 	pace                time.Duration
-	each                bool // each record is checkpointed by itself
+	each                bool // each record is checkpointed
 }
 
 func (c consuming) run(e *environment, dir string, sys system) (m metrics, err error) {

@@ -9,11 +9,11 @@ import (
 	"strconv"
 )
 
-// crashVariable tells this program to fill a braid database and then to wait for its
-// end. It holds the number of records; the directory is the only argument.
+// crashVariable makes this program fill a braid database and then wait to be killed. Its value
+// is the number of records; the directory is the only argument.
 const crashVariable = "BRAID_BENCH_CRASH"
 
-// fillAndDie has another process fill the database in dir, and kills that.
+// fillAndDie starts a process that fills the database in dir, and kills it.
 func fillAndDie(dir string, records int) (err error) {
 	program, err := os.Executable()
 	if err != nil {
@@ -34,11 +34,11 @@ func fillAndDie(dir string, records int) (err error) {
 		err = fmt.Errorf("the process that fills says %q", line)
 	}
 	err = errors.Join(err, cmd.Process.Kill())
-	_ = cmd.Wait() // that it was killed
+	_ = cmd.Wait() // its error says that it was killed
 	return err
 }
 
-// fillAndWait is that process. It does not return unless filling fails.
+// fillAndWait is the main function of that process. It returns only if filling fails.
 func fillAndWait(records string, args []string) error {
 	n, err := strconv.Atoi(records)
 	if err != nil || len(args) != 1 {

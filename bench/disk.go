@@ -12,17 +12,17 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// disk is what the files of a sample are on: the disk of -dir, or memory with a sync
-// that takes a known time. The zero value is the real one.
+// disk is the disk for the files of a sample: that of -dir, or memory with syncs of a known
+// duration. The zero value is the real disk.
 type disk struct {
-	sync time.Duration // that a sync takes; 0 for the real disk
+	sync time.Duration // the duration of a sync; 0 for the real disk
 }
 
 const realDisk = "real"
 
 func (d disk) simulated() bool { return d.sync > 0 }
 
-// String returns the disk's name, as -disks has it: "real", or the time of a sync in
+// String returns the disk's name as in -disks: "real", or the duration of a sync in
 // milliseconds, such as "0.05ms".
 func (d disk) String() string {
 	if !d.simulated() {
@@ -31,8 +31,7 @@ func (d disk) String() string {
 	return fmt.Sprintf("%gms", millis(d.sync))
 }
 
-// workload returns the id of a workload on the disk. On the real one it is the plain
-// id.
+// workload returns the id of a workload on the disk: on the real disk, the plain id.
 func (d disk) workload(id string) string {
 	if !d.simulated() {
 		return id
@@ -40,13 +39,13 @@ func (d disk) workload(id string) string {
 	return id + "@" + d.String()
 }
 
-// diskOf returns the name of the disk that a workload of that id is on.
+// diskOf returns the name of the disk in the id of a workload.
 func diskOf(id string) string {
 	_, name, _ := strings.Cut(id, "@")
 	return cmp.Or(name, realDisk)
 }
 
-// parseDisks reads the value of -disks: names of disks, separated by commas.
+// parseDisks parses the value of -disks: names of disks, separated by commas.
 func parseDisks(text string) ([]disk, error) {
 	var disks []disk
 	for name := range strings.SplitSeq(text, ",") {
@@ -66,13 +65,11 @@ func parseDisks(text string) ([]disk, error) {
 	return disks, nil
 }
 
-// memoryDir is where Linux keeps files in memory. Pebble has a file system in memory of
-// its own, but copies a file that grows again and again: a log of 64 MiB is copied for 20
-// ms at a time, while everybody waits.
+// memoryDir is Linux's file system in memory. Pebble has one, too, but copies growing files
+// repeatedly: copying a log of 64 MiB takes 20 ms, while all callers wait.
 const memoryDir = "/dev/shm"
 
-// dir returns the directory in which samples on the disk make theirs, given that for the
-// real one.
+// dir returns the parent of the samples' directories on the disk, given that on the real disk.
 func (d disk) dir(realDir string) (string, error) {
 	if !d.simulated() {
 		return realDir, nil
@@ -83,8 +80,8 @@ func (d disk) dir(realDir string) (string, error) {
 	return memoryDir, nil
 }
 
-// fs returns the file system of a store on the disk: the operating system's, with
-// syncs of its own if it is simulated.
+// fs returns the file system of a store on the disk: the operating system's, with simulated
+// syncs if the disk is simulated.
 func (d disk) fs() vfs.FS {
 	if !d.simulated() {
 		return vfs.Default
@@ -103,8 +100,8 @@ func (d disk) countSyncs(n *atomic.Int64) vfs.FS {
 	}}
 }
 
-// syncFS is a file system that does each sync, of a file or a directory, in a way of its
-// own, given how the one below does it. Syncs of different files do not wait for each other.
+// syncFS is a file system that calls a function for each sync of a file or a directory, with
+// the sync of the file system below. Syncs of different files do not wait for each other.
 type syncFS struct {
 	vfs.FS
 	sync func(sync func() error) error
@@ -138,7 +135,7 @@ func (s syncFS) wrap(file vfs.File, err error) (vfs.File, error) {
 	return syncFile{file, s.sync}, nil
 }
 
-// syncFile is a file of a syncFS. SyncTo only asks for a sync and is left as it is.
+// syncFile is a file of a syncFS. It does not change SyncTo, which only starts a sync.
 type syncFile struct {
 	vfs.File
 	sync func(sync func() error) error
@@ -148,5 +145,5 @@ func (f syncFile) Sync() error { return f.sync(f.File.Sync) }
 
 func (f syncFile) SyncData() error { return f.sync(f.File.SyncData) }
 
-// noDisk is the error of a system that cannot be on a simulated disk.
+// noDisk is the error of a system that cannot use a simulated disk.
 func noDisk() error { return skipped{"takes no file system and has no way to wait in place of a sync"} }

@@ -49,7 +49,7 @@ func TestSyncsAreCountedAndDone(t *testing.T) {
 	require.Error(t, file.Sync(), "the file below is asked")
 }
 
-// How much longer a sync takes depends on the machine, so only the lower bound is sure.
+// The overhead of a sync depends on the machine, so only the lower bound is certain.
 func TestSyncsTakeTheirTime(t *testing.T) {
 	for _, took := range []time.Duration{50 * time.Microsecond, time.Millisecond} {
 		fs, path := disk{sync: took}.fs(), t.TempDir()
@@ -88,7 +88,7 @@ func TestPauseIsNeverShort(t *testing.T) {
 	}
 }
 
-// What a system acknowledges on a simulated disk it has waited for.
+// On a simulated disk, a system waits before it acknowledges.
 func TestDurableSystemsWaitForTheDisk(t *testing.T) {
 	d := disk{sync: 3 * time.Millisecond}
 	for _, sys := range append(slices.Clone(allSystems), floorSystem, recycledFloorSystem) {

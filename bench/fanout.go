@@ -7,15 +7,15 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// The floors of T8. Both are readers in memory; in one, a put is raw Pebble's first.
+// The floors of T8. Both have readers in memory; in one, raw Pebble stores each record first.
 var (
 	wakeFloorSystem   = system{name: "floor: put and wake", open: openFanOut(true)}
 	fanOutFloorSystem = system{name: "floor: fan-out", open: openFanOut(false)}
 )
 
-// noteFloorSystem is the floor of Q5: the first of the floors of T8, with a row of raw Pebble
-// that is written before a reader holds the record, and deleted after that, as a queue
-// has to note what it delivers.
+// noteFloorSystem is the floor of Q5: the first floor of T8 with a row of raw Pebble that is
+// written before a reader gets the record, and deleted afterwards, since a queue must store its
+// deliveries.
 var noteFloorSystem = system{name: "floor: put, wake and note", open: func(dir string, s settings) (store, error) {
 	st, err := openFanOut(true)(dir, s)
 	if err != nil {
@@ -24,10 +24,10 @@ var noteFloorSystem = system{name: "floor: put, wake and note", open: func(dir s
 	return noteStore{st.(*fanOutStore)}, nil
 }}
 
-// noteStore is a fanOutStore that notes each record that it hands on.
+// noteStore is a fanOutStore that stores a row for each delivery.
 type noteStore struct{ *fanOutStore }
 
-// noteBytes is about how large a queue's row is.
+// noteBytes is about the size of a queue's row.
 const noteBytes = 60
 
 func (s noteStore) follow(shard int, fn func([]byte)) error {
@@ -36,17 +36,17 @@ func (s noteStore) follow(shard int, fn func([]byte)) error {
 	var n uint64
 	return s.fanOutStore.follow(shard, func(value []byte) {
 		n++
-		putPebbleKey(key[:], len(s.tails)+shard, n) // beside the rows of all shards
+		putPebbleKey(key[:], len(s.tails)+shard, n) // after the rows of all shards
 		if raw.db.Set(key[:], note, pebble.NoSync) != nil {
-			return // the database has failed, which the producers are told too
+			return // the database has failed, and the producers get the error
 		}
 		fn(value)
 		_ = raw.db.Delete(key[:], pebble.NoSync) // as above
 	})
 }
 
-// fanOutStore hands records on and keeps the last ones of each shard in a slice. The
-// channel that a put closes wakes the readers.
+// fanOutStore passes records to readers and keeps the last ones of each shard in a slice. A put
+// closes a channel, which wakes the readers.
 type fanOutStore struct {
 	pebble  *pebbleStore // nil if puts are in memory only
 	tails   []*memoryTail
@@ -58,12 +58,12 @@ type fanOutStore struct {
 type memoryTail struct {
 	mu      sync.Mutex // guards the fields below
 	values  [][]byte   // the last ones
-	first   int        // how many there were before them
+	first   int        // the number of values before them
 	changed chan struct{}
 }
 
-// tailRecords are kept of a shard at least. A reader that is further behind misses
-// records, which does not count against braid: it gets fewer.
+// tailRecords is the minimal number of values kept of a shard. A reader that is further behind
+// misses records, which lowers this floor and not braid's result.
 const tailRecords = 2048
 
 func openFanOut(withPut bool) func(dir string, s settings) (store, error) {
@@ -111,7 +111,7 @@ func (p *fanOutProducer) put(value []byte) error {
 			return err
 		}
 	}
-	p.store.tails[shard].add(slices.Clone(value)) // the caller's is its own again
+	p.store.tails[shard].add(slices.Clone(value)) // the caller may reuse its slice
 	return nil
 }
 
@@ -138,8 +138,8 @@ func (t *memoryTail) add(value []byte) {
 	close(changed)
 }
 
-// after appends what comes after the first n values to page, and returns how many values
-// there are, and a channel that is closed when there are more.
+// after appends the values after the first n to page, and returns the number of all values, and
+// a channel that is closed when there are more.
 func (t *memoryTail) after(n int, page [][]byte) (_ [][]byte, end int, changed <-chan struct{}) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

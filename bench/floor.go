@@ -6,26 +6,24 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// floorSystem is what no store can beat: records appended to one file, with an
-// fdatasync each. It is for one producer.
+// floorSystem is the limit that no store can beat: records appended to one file, each with an
+// fdatasync. It is for one producer.
 var floorSystem = system{name: "floor: append", open: openFloor(0)}
 
-// recycledFloorSystem does the same in a file that has its size already, as the
-// logs of Pebble, and so of braid, have after a while: the file system has less
-// to note.
+// recycledFloorSystem does the same in a file that already has its size, like the logs of
+// Pebble, and so of braid, after a while: the file system has less metadata to write.
 var recycledFloorSystem = system{name: "floor: overwrite", open: openFloor(floorBytes)}
 
-// readyGroups is the name of an entry that appends groups which are ready, as large as
-// there are producers, and syncs each: what a group commit could be if callers cost
-// nothing.
+// readyGroups is the name of an entry that appends prepared groups of one record per producer,
+// and syncs each: a group commit whose callers cost nothing.
 const readyGroups = "floor: ready groups"
 
-// floorBytes is the size of a file that is written from the start again.
+// floorBytes is the size of a recycled file.
 const floorBytes = 64 * mib
 
 type floorStore struct {
 	file  vfs.File
-	size  int64 // of a file that is written from the start again; 0 for one that grows
+	size  int64 // of a recycled file; 0 for one that grows
 	at    int64
 	chunk []byte
 }
@@ -34,7 +32,7 @@ func openFloor(size int64) func(dir string, s settings) (store, error) {
 	return func(dir string, s settings) (store, error) {
 		fs, size := s.disk.fs(), size
 		if s.disk.simulated() {
-			size = floorBytes // memory ends
+			size = floorBytes // memory is limited
 		}
 		if err := fs.MkdirAll(dir, 0o755); err != nil {
 			return nil, err

@@ -11,7 +11,7 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// Names of metrics of what is done beside what is idle.
+// Names of metrics of operations while others are idle.
 const (
 	busyPut      = "put us"        // the mean of puts to one stream
 	firstPut     = "first put us"  // of the first put to a new stream
@@ -20,15 +20,15 @@ const (
 	checkpoint   = "checkpoint us" // of one record
 	trimMicros   = "trim us"       // of one record
 	leaseChange  = "lease us"      // from the end of a worker to the next one's lease
-	takeMillis   = "take ms"       // until a worker has all shards
+	takeMillis   = "take ms"       // until a worker has the leases of all shards
 	idleCPU      = "idle CPU %"    // of one core
 )
 
-// idleColumns are the costs that T10 is about.
+// idleColumns are the costs that T10 measures.
 var idleColumns = []string{firstPut, createMicros, checkpoint, trimMicros, leaseChange}
 
-// idleWorkloads are T10: what is there and idle costs nothing. All is without fsync, so
-// a cost is braid's own.
+// idleWorkloads are T10: idle objects cost nothing. They run without fsync, so all costs are
+// braid's own.
 func idleWorkloads() []*workload {
 	streams := idleTable("T10/streams", "idle streams of one shard and one record", "stream", []int{10, 100, 1000, 10_000}, (*idleSample).addStreams)
 	shards := idleTable("T10/shards", "a stream of idle shards of one record", "shard", []int{10, 100, 1000, 10_000}, (*idleSample).addShards)
@@ -46,7 +46,7 @@ func idleWorkloads() []*workload {
 	return []*workload{streams, shards, apps, takeShards()}
 }
 
-// idleTable is one thing at four counts, each a row.
+// idleTable has four numbers of idle objects, each in a row.
 func idleTable(id, about, thing string, counts []int, add func(s *idleSample, n int) error) *workload {
 	few := plural(counts[0], thing)
 	w := &workload{
@@ -81,10 +81,10 @@ func idleTable(id, about, thing string, counts []int, add func(s *idleSample, n 
 	return w
 }
 
-// How often single things are measured.
+// The numbers of single measurements.
 const (
 	idlePuts        = 40_000
-	idleStreams     = 300 // created, and put to for the first time; also idle ones
+	idleStreams     = 300 // that are created and get their first put; and idle ones
 	idleCheckpoints = 2000
 	idleTrims       = 1000
 	idleLeases      = 100
@@ -97,11 +97,11 @@ type idleSample struct {
 	busy *braid.Stream
 	m    metrics
 
-	// wake puts to the i-th idle stream or shard, of so many; nil for applications.
+	// wake puts to the i-th of the idle streams or shards; nil for applications.
 	wake  func(i int) error
 	idles int
 
-	applications int      // idle ones, whose workers run while the database is open
+	applications int      // idle ones, whose workers run as long as the database is open
 	stop         []func() // ends these workers
 }
 
@@ -141,8 +141,8 @@ func measureIdle(dir string, n int, add func(s *idleSample, n int) error) (_ met
 	return s.m, nil
 }
 
-// awaitQuiet waits until what was done last has had its effects, such as on workers that
-// were told of a new stream, but no longer than two seconds.
+// awaitQuiet waits until the effects of the last operation are over, for instance in workers
+// that process a new stream, but no longer than two seconds.
 func awaitQuiet() {
 	const look, looks = 20 * time.Millisecond, 100
 	for range looks {
@@ -170,7 +170,7 @@ func (s *idleSample) close() error {
 	return err
 }
 
-// addStreams makes streams of one record, many at once.
+// addStreams makes streams with one record, many concurrently.
 func (s *idleSample) addStreams(n int) error {
 	names := make([]string, n)
 	for i := range names {
@@ -209,7 +209,7 @@ func (s *idleSample) addStreams(n int) error {
 	return nil
 }
 
-// addShards makes a stream of shards of one record.
+// addShards makes a stream with many shards of one record.
 func (s *idleSample) addShards(n int) error {
 	stream, err := s.db.CreateStream(s.ctx, "idle", &braid.StreamOptions{Shards: n})
 	if err != nil {
@@ -235,7 +235,7 @@ func entryForEachShard(stream *braid.Stream) (entries []braid.Entry) {
 	return entries
 }
 
-// addApplications has n applications process a stream that gets nothing.
+// addApplications starts n applications that process a stream without records.
 func (s *idleSample) addApplications(n int) error {
 	stream, err := s.db.OpenStream(s.ctx, "idle", nil)
 	if err != nil {
@@ -259,7 +259,7 @@ func (s *idleSample) startApplications() error {
 	return nil
 }
 
-// parallel calls fn for 0 to n-1, some at once.
+// parallel calls fn for 0 to n-1, some concurrently.
 func parallel(n int, fn func(i int) error) error {
 	const workers = 64
 	var group sync.WaitGroup
@@ -275,7 +275,7 @@ func parallel(n int, fn func(i int) error) error {
 	return errors.Join(errs...)
 }
 
-// medianOf calls fn n times and returns the median of how long it takes, in us.
+// medianOf calls fn n times and returns the median duration, in us.
 func medianOf(n int, fn func(i int) error) (float64, error) {
 	took := make([]float64, n)
 	for i := range took {
@@ -297,7 +297,7 @@ func (s *idleSample) putBusy() error {
 	var began time.Time
 	for i := range idlePuts {
 		if i == idlePuts/4 {
-			began = time.Now() // what came before was for warming up
+			began = time.Now() // the warm-up is over
 		}
 		if err := put(); err != nil {
 			return err
@@ -307,7 +307,7 @@ func (s *idleSample) putBusy() error {
 	return nil
 }
 
-// putIdle puts to some of what is idle, while all else stays so.
+// putIdle puts to some idle streams or shards, while all others stay idle.
 func (s *idleSample) putIdle() (err error) {
 	if s.wake != nil {
 		s.m[wakingPut], err = medianOf(min(s.idles, idleStreams), s.wake)

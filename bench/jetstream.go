@@ -13,8 +13,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// jetstreamStore is a NATS server inside of the process: no port, connections
-// are pipes in memory. A shard is a subject.
+// jetstreamStore is a NATS server inside the process: connections are pipes in memory, without
+// a port. A shard is a subject.
 type jetstreamStore struct {
 	server *server.Server
 	shards int
@@ -27,11 +27,11 @@ const (
 	jetstreamStream  = "bench"
 	jetstreamPatient = 30 * time.Second
 
-	// So many messages are asked for at once, ten times as many as the default, and
-	// acknowledged at once. With 500 the figures were not apart by more than they spread.
+	// The number of messages that are requested, and acknowledged, at once: ten times the
+	// default. With 500 the difference was within the spread.
 	jetstreamPull = 5000
 
-	// Connections beyond this many are shared. More of them made it no faster.
+	// Beyond this number producers share connections. More connections were no faster.
 	jetstreamConns = 16
 )
 
@@ -133,8 +133,8 @@ func (p *jetstreamProducer) put(value []byte) error {
 	return err
 }
 
-// putBatch is an atomic batch: all messages carry its name and their place in
-// it, the last one commits it and is acknowledged.
+// putBatch puts an atomic batch: all messages carry its name and their index, the last one
+// commits it and is acknowledged.
 func (p *jetstreamProducer) putBatch(values [][]byte) error {
 	if p.apart {
 		return p.putApart(values)
@@ -162,8 +162,7 @@ func (p *jetstreamProducer) putBatch(values [][]byte) error {
 	return nil
 }
 
-// putApart publishes all values without waiting for one before the next, and then
-// waits for all.
+// putApart publishes all values, and then waits for all acknowledgements.
 func (p *jetstreamProducer) putApart(values [][]byte) error {
 	acks := make([]jetstream.PubAckFuture, len(values))
 	deadline := time.NewTimer(jetstreamPatient)
@@ -186,7 +185,7 @@ func (p *jetstreamProducer) putApart(values [][]byte) error {
 	return nil
 }
 
-// checkBatchReply makes sure that the server took the batch as a batch.
+// checkBatchReply checks that the server accepted the batch as one.
 func checkBatchReply(data []byte, size int) error {
 	var reply struct {
 		Count int `json:"count"`
@@ -221,9 +220,8 @@ func (s *jetstreamStore) follow(shard int, fn func([]byte)) error {
 	return sub.SetPendingLimits(-1, -1)
 }
 
-// consume is a durable pull consumer of all subjects. Its own bound of messages that
-// are not acknowledged, 1,000, would have it wait; its connection is not the
-// producer's.
+// consume is a durable pull consumer of all subjects, with a connection of its own. Its limit
+// of unacknowledged messages is raised: with the default of 1,000 it would wait.
 func (s *jetstreamStore) consume(each bool, reader func() func([]byte)) error {
 	js, err := jetstream.New(s.conns[len(s.conns)-1], jetstream.WithDefaultTimeout(jetstreamPatient))
 	if err != nil {
@@ -244,7 +242,7 @@ func (s *jetstreamStore) consume(each bool, reader func() func([]byte)) error {
 	_, err = c.Consume(func(msg jetstream.Msg) {
 		fn(msg.Data())
 		if got++; each || got%jetstreamPull == 0 {
-			_ = msg.Ack() // it fails only when close has ended the connection
+			_ = msg.Ack() // it fails only after close
 		}
 	}, jetstream.PullMaxMessages(jetstreamPull))
 	return err

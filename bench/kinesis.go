@@ -22,12 +22,12 @@ const (
 const (
 	kinesisPage    = 2000   // records of a GetRecords, and of a shard in K3
 	kinesisHeld    = 10_000 // records that a server holds in K5
-	kinesisRounds  = 3      // by default: there is much to measure
-	kinesisStarts  = 3      // of which K4 takes the median
+	kinesisRounds  = 3      // the default, because the run is long
+	kinesisStarts  = 3      // K4 takes their median
 	kinesisChecked = 100    // records of each shard that are read back
 )
 
-// kinesisTargets are what braid is held to, by the number of the workload.
+// kinesisTargets are braid's targets, by the number of the workload.
 var kinesisTargets = map[string][]target{
 	"K1": {atLeastTimes(0.2, recordsPerSecond, nothingKinesis.name)},
 	"K2": {atLeastTimes(0.75, requestsPerSecond, nothingKinesis.name)},
@@ -87,8 +87,8 @@ func kinesisWorkloads() []*workload {
 	return all
 }
 
-// puttingRecords is K1. Only a server that stores requests side by side, or that waits
-// between them, gains by connections.
+// puttingRecords is K1. More connections help only a server that stores requests concurrently,
+// or that waits between them.
 func puttingRecords(connections int, servers []kinesisServer) *workload {
 	w := &workload{
 		id:      fmt.Sprintf("K1/put-records-c%d", connections),
@@ -103,14 +103,14 @@ func puttingRecords(connections int, servers []kinesisServer) *workload {
 	return w
 }
 
-// slowly returns a server that takes so long that it is measured once.
+// slowly marks a server as so slow that it is measured once.
 func (s kinesisServer) slowly() kinesisServer {
 	s.slow = true
 	return s
 }
 
-// serverEntries returns one entry for each server, all doing the same. Each sample
-// has a server process of its own.
+// serverEntries returns one entry for each server, with the same measurement. Each sample has a
+// server process of its own.
 func serverEntries(servers []kinesisServer, run func(e *environment, dir string, s kinesisServer) (metrics, error)) []entry {
 	var entries []entry
 	for _, s := range servers {
@@ -121,19 +121,19 @@ func serverEntries(servers []kinesisServer, run func(e *environment, dir string,
 	return entries
 }
 
-// forServers returns the environment for samples of servers: their windows are
-// shorter, since there are many, and come later. A just-in-time compiler needs half a
-// second until it has seen the code that counts.
+// forServers returns the environment for samples of servers: their windows are shorter, since
+// there are many, and begin later, since a just-in-time compiler needs half a second to warm
+// up.
 func (e *environment) forServers() *environment {
 	own := *e
 	own.warmup, own.window = 2*e.warmup, e.window/2
 	return &own
 }
 
-// leastCalls is how many answers a window has to show for each connection. A server
-// of one thread may take many requests at once and then give all answers together,
-// so what is shorter than some of these bursts has no rate. A slow server would take
-// minutes, and its rate is rough.
+// leastCalls is the minimal number of answers in a window for each connection. A server with
+// one thread may take many requests at once and then send all answers together, so a window
+// shorter than several of these bursts gives no rate. A slow server would take minutes, so its
+// rate is rough.
 func (s kinesisServer) leastCalls(connections int) int64 {
 	if s.slow {
 		return int64(max(connections, 4))
@@ -141,7 +141,7 @@ func (s kinesisServer) leastCalls(connections int) int64 {
 	return int64(4 * connections)
 }
 
-// withServer runs fn with a server that has the stream and no record, and ends it.
+// withServer runs fn with a server that has an empty stream, and then stops the server.
 func withServer(e *environment, dir string, s kinesisServer, fn func(*runningServer, *kinesisConn) (metrics, error)) (metrics, error) {
 	server, err := s.start(e, dir)
 	if err != nil {
@@ -168,7 +168,7 @@ func (p puts) run(e *environment, dir string, s kinesisServer) (metrics, error) 
 	})
 }
 
-// measure puts to the server at addr, and then reads some of it back with c.
+// measure puts to the server at addr, and then reads some records back with c.
 func (p puts) measure(e *environment, addr string, c *kinesisConn, s kinesisServer) (metrics, error) {
 	st := &kinesisStore{addr: addr, data: kinesisPut()}
 	var phase phase
@@ -193,8 +193,8 @@ func (p puts) measure(e *environment, addr string, c *kinesisConn, s kinesisServ
 	return m, readBack(c, st.data, st.put())
 }
 
-// readBack reads the first records of each shard, and returns an error unless they
-// are what was put, and as many as there should be.
+// readBack reads the first records of each shard, and returns an error unless they are the
+// records that were put, in the right number.
 func readBack(c *kinesisConn, d *kinesisData, put [kinesisShards]int) error {
 	want := 0
 	for _, n := range put {
@@ -233,7 +233,7 @@ func (s *kinesisStore) close() error {
 	return nil
 }
 
-// put returns how many records each shard has got.
+// put returns the number of records put to each shard.
 func (s *kinesisStore) put() (all [kinesisShards]int) {
 	for _, p := range s.producers {
 		for shard, n := range p.done {
@@ -243,7 +243,7 @@ func (s *kinesisStore) put() (all [kinesisShards]int) {
 	return all
 }
 
-// kinesisProducer sends bodies that were made before, whatever values it is given.
+// kinesisProducer sends prepared bodies, and ignores its values.
 type kinesisProducer struct {
 	store            *kinesisStore
 	conn             *kinesisConn
@@ -272,8 +272,7 @@ func (p *kinesisProducer) putBatch([][]byte) error {
 	return nil
 }
 
-// preload puts n records, a multiple of a batch, and returns how many each shard has
-// got.
+// preload puts n records, a multiple of a batch, and returns the number of each shard.
 func preload(c *kinesisConn, n int) (put [kinesisShards]int, err error) {
 	bodies := startValues(kinesisPut().batches, 0)
 	for range n / kinesisBatch {
@@ -303,8 +302,8 @@ func getPages(e *environment, dir string, s kinesisServer) (metrics, error) {
 	})
 }
 
-// measurePages reads each shard, which is a page, with a connection of its own again
-// and again. A server that thinks that a page is less makes more of them.
+// measurePages repeatedly reads each shard, which has one page of records, on a connection of
+// its own. A server with smaller pages sends more of them.
 func measurePages(e *environment, addr string, c *kinesisConn, s kinesisServer) (metrics, error) {
 	readers := make([]*pageReader, kinesisShards)
 	for shard := range readers {
@@ -435,12 +434,12 @@ func holdRecords(e *environment, dir string, s kinesisServer) (metrics, error) {
 		if err != nil {
 			return nil, err
 		}
-		wait(e.window) // for what a collector does by itself
+		wait(e.window) // for garbage collection
 		held, err := server.residentBytes()
 		if err != nil {
 			return nil, err
 		}
-		if err := readBack(c, kinesisPut(), put); err != nil { // it needs memory, too
+		if err := readBack(c, kinesisPut(), put); err != nil { // reading needs memory, too
 			return nil, err
 		}
 		return metrics{

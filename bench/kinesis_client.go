@@ -17,31 +17,31 @@ import (
 	"time"
 )
 
-// The stream that every server has, and what is put to it.
+// The stream that every server has, and its records.
 const (
 	kinesisStream = "bench"
 	kinesisShards = 4
-	kinesisBatch  = 500 // records of a PutRecords, the most that Kinesis takes
+	kinesisBatch  = 500 // records of a PutRecords, the limit of Kinesis
 	kinesisBodies = 8   // different PutRecords
 	kinesisPool   = kinesisBodies * kinesisBatch
 )
 
-// kinesisRecord is a record that is put. The number that its key begins with is its
-// place in the pool, so what is read back can be compared.
+// kinesisRecord is a record to put. Its key begins with its index in the pool, so that records
+// read back can be compared.
 type kinesisRecord struct {
 	key   string
 	value []byte
 }
 
-// kinesisData is everything that is put, as it goes over the wire.
+// kinesisData is everything to put, encoded for the wire.
 type kinesisData struct {
 	records []kinesisRecord
 	batches [][]byte // bodies of PutRecords, of the records in order
 	singles [][]byte // bodies of PutRecord, one for each record
 }
 
-// kinesisPut is built once: encoding costs more than sending, and all of it would
-// be at the expense of the server, which has the same processors.
+// kinesisPut is built once: encoding costs more than sending, and would take time from the
+// server, which shares the processors.
 var kinesisPut = sync.OnceValue(func() *kinesisData { return newKinesisData(newValues(kib)[:kinesisPool], kinesisBatch) })
 
 func newKinesisData(values [][]byte, batch int) *kinesisData {
@@ -72,8 +72,8 @@ func (r *kinesisRecord) json() []byte {
 	return append(text, `","PartitionKey":"`+r.key+`"}`...)
 }
 
-// partitionKey returns a key that begins with i and belongs to the shard i modulo
-// shards, where shards, a power of two, share the hashes evenly.
+// partitionKey returns a key that begins with i and belongs to shard i modulo shards. The
+// shards, a power of two, divide the hashes evenly.
 func partitionKey(i, shards int) string {
 	for salt := 0; ; salt++ {
 		key := fmt.Sprintf("%d-%d", i, salt)
@@ -83,21 +83,21 @@ func partitionKey(i, shards int) string {
 	}
 }
 
-// kinesisConn is one connection. It belongs to one goroutine, which writes and reads
-// by itself: a client of net/http hands requests to goroutines of its own, and that
-// costs more than some servers need.
+// kinesisConn is one connection. It belongs to one goroutine, which writes and reads itself: a
+// client of net/http passes requests to other goroutines, which costs more than some servers
+// need.
 type kinesisConn struct {
 	addr   string
-	conn   net.Conn // nil if there is none now
+	conn   net.Conn // nil while closed
 	reader *bufio.Reader
-	used   time.Time         // when the last answer came
-	heads  map[string][]byte // of requests, by operation, up to the body's size
+	used   time.Time         // the time of the last answer
+	heads  map[string][]byte // the heads of requests, by operation, up to the body's size
 	head   []byte
 	answer []byte
 }
 
-// Servers close connections that are idle, after seconds; a server that does not
-// answer at all must not stop the run.
+// Servers close idle connections after seconds, and a server that never answers must not block
+// the run.
 const (
 	maxIdle   = time.Second
 	maxAnswer = time.Minute
@@ -109,13 +109,13 @@ func newKinesisConn(addr string) *kinesisConn {
 
 func (c *kinesisConn) close() {
 	if c.conn != nil {
-		_ = c.conn.Close() // all answers have come
+		_ = c.conn.Close() // no answer is outstanding
 		c.conn = nil
 	}
 }
 
-// headOf returns the beginning of an operation's requests. Their signature is none:
-// no server here checks it, but some want to see one.
+// headOf returns the beginning of an operation's requests. The signature is a dummy: no server
+// here checks it, but some require one.
 func (c *kinesisConn) headOf(operation string) []byte {
 	head, found := c.heads[operation]
 	if !found {
@@ -144,8 +144,7 @@ func (c *kinesisConn) call(operation string, body []byte) ([]byte, error) {
 	return c.answer, nil
 }
 
-// send sends a request and reads the answer. After an error the connection is of no
-// use.
+// send sends a request and reads the answer. After an error the connection is unusable.
 func (c *kinesisConn) send(operation string, body []byte) (*http.Response, error) {
 	now := time.Now()
 	if now.Sub(c.used) > maxIdle {
@@ -182,7 +181,7 @@ func (c *kinesisConn) send(operation string, body []byte) (*http.Response, error
 	return response, nil
 }
 
-// readInto appends all of r to buffer. The size may be -1, which is unknown.
+// readInto appends all of r to buffer. A size of -1 means unknown.
 func readInto(buffer []byte, r io.Reader, size int64) ([]byte, error) {
 	if size > int64(cap(buffer)) {
 		buffer = make([]byte, 0, size)
@@ -205,9 +204,9 @@ func readInto(buffer []byte, r io.Reader, size int64) ([]byte, error) {
 	}
 }
 
-// member returns what follows the member's name and colon in an answer. Answers are
-// searched and not parsed, since a parser would cost more than the server; none of
-// the values here can contain such a name.
+// member returns the text after the member's name and colon in an answer. It searches instead
+// of parsing, since a parser would cost more than the server; no value here can contain such a
+// name.
 func member(answer []byte, name string) ([]byte, bool) {
 	at := bytes.Index(answer, []byte(`"`+name+`"`))
 	if at < 0 {
@@ -220,7 +219,7 @@ func member(answer []byte, name string) ([]byte, bool) {
 
 // stringMember returns a member that is a string without escapes.
 func stringMember(answer []byte, name string) (string, bool) {
-	rest, _ := member(answer, name) // nothing, if it is not there
+	rest, _ := member(answer, name) // empty if missing
 	rest, found := bytes.CutPrefix(rest, []byte(`"`))
 	if !found {
 		return "", false
@@ -229,7 +228,7 @@ func stringMember(answer []byte, name string) (string, bool) {
 	return string(text), found
 }
 
-// intMember returns a member that is a whole number.
+// intMember returns a member that is an integer.
 func intMember(answer []byte, name string) (int64, bool) {
 	rest, found := member(answer, name)
 	if !found {
@@ -243,7 +242,7 @@ func intMember(answer []byte, name string) (int64, bool) {
 	return n, err == nil
 }
 
-// putRecords sends a body of PutRecords, all of which has to be taken.
+// putRecords sends a body of PutRecords. The server must accept all records.
 func (c *kinesisConn) putRecords(body []byte) error {
 	answer, err := c.call("PutRecords", body)
 	if err != nil {
@@ -291,8 +290,8 @@ func (c *kinesisConn) page(iterator string, limit int) (answer []byte, records i
 	return answer, bytes.Count(answer, []byte(`"SequenceNumber"`)), next, nil
 }
 
-// createStream creates the stream, unless the server has it from its start, and
-// returns when it can be used.
+// createStream creates the stream, unless the server starts with it, and returns when it is
+// active.
 func (c *kinesisConn) createStream(exists bool) error {
 	if !exists {
 		body := fmt.Appendf(nil, `{"StreamName":%q,"ShardCount":%d}`, kinesisStream, kinesisShards)
@@ -313,9 +312,8 @@ func (c *kinesisConn) createStream(exists bool) error {
 	return errors.New("the stream does not become active")
 }
 
-// check reads up to perShard records from the beginning of each shard, compares
-// them with what was put, and returns how many they were. A server that did not store
-// what it is given would be a fast one.
+// check reads up to perShard records from the beginning of each shard, compares them with the
+// records put, and returns their number. A server that stored nothing would be fast.
 func (c *kinesisConn) check(d *kinesisData, perShard int) (records int, err error) {
 	for shard := range kinesisShards {
 		iterator, err := c.horizon(shard)
@@ -339,8 +337,8 @@ func (c *kinesisConn) check(d *kinesisData, perShard int) (records int, err erro
 	return records, nil
 }
 
-// compare returns an error unless the answer holds n records of the pool that belong
-// to the shard.
+// compare returns an error unless the answer has n records of the pool that belong to the
+// shard.
 func (d *kinesisData) compare(answer []byte, shard, n int) error {
 	var page struct {
 		Records []struct {

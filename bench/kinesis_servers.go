@@ -16,14 +16,13 @@ import (
 	"time"
 )
 
-// skipped is an entry that cannot run on this machine, and why. It does not fail the
-// run.
+// skipped is the reason why an entry cannot run on this machine. It does not fail the run.
 type skipped struct{ reason string }
 
 func (s skipped) Error() string { return "skipped: " + s.reason }
 
-// The packages of npm that are compared. Versions are fixed, so that figures of
-// different days can be compared too.
+// The npm packages of the compared servers. Versions are fixed, so that figures of different
+// days are comparable.
 const (
 	kinesalitePackage   = "kinesalite@3.3.3"
 	kinesisLocalPackage = "kinesis-local@0.6.2"
@@ -33,11 +32,11 @@ const (
 type kinesisServer struct {
 	name string
 
-	// command returns the command that serves on addr and may store files in dir.
+	// command returns the command that serves on addr. It may store files in dir.
 	command func(e *environment, addr, dir string) (*exec.Cmd, error)
 
-	hasStream   bool // from its start, by an option
-	keepsNoData bool // so there is nothing to read back
+	hasStream   bool // an option creates it at the start
+	keepsNoData bool // nothing can be read back
 	slow        bool // see slowly
 }
 
@@ -85,7 +84,7 @@ func kinesisLocalCommand(e *environment, addr, _ string) (*exec.Cmd, error) {
 	if err != nil {
 		return nil, err
 	}
-	// It insists on serving TLS as well, and on a certificate, which the package has.
+	// It requires a TLS port and a certificate, which the package contains.
 	other, err := freeAddr()
 	if err != nil {
 		return nil, err
@@ -107,8 +106,8 @@ func kinesisLocalCommand(e *environment, addr, _ string) (*exec.Cmd, error) {
 	return cmd, nil
 }
 
-// nothingVariable tells this program to be the server that does nothing, at the
-// address that is its value.
+// nothingVariable turns this program into the server that does nothing, at the address in its
+// value.
 const nothingVariable = "BRAID_BENCH_NOTHING"
 
 func nothingCommand(_ *environment, addr, _ string) (*exec.Cmd, error) {
@@ -121,8 +120,8 @@ func nothingCommand(_ *environment, addr, _ string) (*exec.Cmd, error) {
 	return cmd, nil
 }
 
-// serveNothing answers every request with what a server would that has done it. The
-// answers are as large as true ones, so this is as fast as the client can be.
+// serveNothing answers every request as if it had succeeded. The answers are as large as real
+// ones, so this is the limit of the client.
 func serveNothing(addr string) error {
 	return http.ListenAndServe(addr, newNothing())
 }
@@ -137,7 +136,7 @@ func newNothing() http.Handler {
 	other := []byte(`{"StreamNames":[],"StreamDescriptionSummary":{"StreamStatus":"ACTIVE"}}`)
 	page := sync.OnceValue(nothingPage)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body) // a client that does not send it all gets no answer either
+		_, _ = io.Copy(io.Discard, r.Body) // a client that does not send everything gets no answer
 		_, operation, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
 		answer, found := answers[operation]
 		switch {
@@ -174,7 +173,7 @@ type runningServer struct {
 	exited  chan error
 }
 
-// startTimeout is for machines that are busy. It is far more than any server needs.
+// startTimeout is long enough for busy machines, far more than any server needs.
 const startTimeout = 30 * time.Second
 
 // start starts the server and returns when it has answered a request.
@@ -195,7 +194,7 @@ func (s *kinesisServer) start(e *environment, dir string) (*runningServer, error
 	if err != nil {
 		return nil, err
 	}
-	defer log.Close() // the process has its own
+	defer log.Close() // the process has its own descriptor
 	cmd.Stdout, cmd.Stderr = log, log
 	r := &runningServer{addr: addr, cmd: cmd, exited: make(chan error, 1)}
 	began := time.Now()
@@ -205,14 +204,14 @@ func (s *kinesisServer) start(e *environment, dir string) (*runningServer, error
 	go func() { r.exited <- cmd.Wait() }()
 	if err := r.awaitAnswer(); err != nil {
 		r.stop()
-		text, _ := os.ReadFile(log.Name()) // if it cannot be read, it tells nothing
+		text, _ := os.ReadFile(log.Name()) // empty if it cannot be read
 		return nil, fmt.Errorf("%w; its output: %.1000s", err, text)
 	}
 	r.started = time.Since(began)
 	return r, nil
 }
 
-// awaitAnswer returns when the server has answered a request, or never will.
+// awaitAnswer returns when the server has answered a request, or cannot answer any more.
 func (r *runningServer) awaitAnswer() error {
 	c := newKinesisConn(r.addr)
 	defer c.close()
@@ -241,7 +240,7 @@ func (r *runningServer) stop() {
 	<-r.exited
 }
 
-// residentBytes returns how much memory the server's process occupies.
+// residentBytes returns the resident memory of the server's process.
 func (r *runningServer) residentBytes() (int64, error) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", r.cmd.Process.Pid))
 	if err != nil {
@@ -266,7 +265,7 @@ func residentOf(status []byte) (n int64, found bool) {
 	return 0, false
 }
 
-// freeAddr returns an address of the loopback that nobody listens on.
+// freeAddr returns a free address of the loopback.
 func freeAddr() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -276,8 +275,8 @@ func freeAddr() (string, error) {
 	return addr, l.Close()
 }
 
-// installPackages installs what npm has into dir, unless it is there, and returns
-// the directory of packages.
+// installPackages installs the npm packages into dir, unless they are there, and returns the
+// directory of packages.
 func installPackages(dir string) (string, error) {
 	if _, err := exec.LookPath("node"); err != nil {
 		return "", skipped{"no Node"}
@@ -303,7 +302,7 @@ func installPackages(dir string) (string, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
-	// Scripts would only compile what stores files.
+	// Scripts would only compile storage that is not used.
 	cmd := exec.Command("npm", "install", "--prefix", dir, "--ignore-scripts", "--no-audit", "--no-fund", kinesalitePackage, kinesisLocalPackage)
 	if output, err := cmd.CombinedOutput(); err != nil {
 		return "", skipped{"npm install failed: " + lastLine(output, err)}
@@ -311,7 +310,7 @@ func installPackages(dir string) (string, error) {
 	return modules, nil
 }
 
-// isInstalled reports whether a directory of packages has one, in that version.
+// isInstalled reports whether a directory of packages has the package in that version.
 func isInstalled(modules, nameAndVersion string) bool {
 	name, version, _ := strings.Cut(nameAndVersion, "@")
 	data, err := os.ReadFile(filepath.Join(modules, name, "package.json"))
@@ -345,7 +344,7 @@ func buildBraidKinesis(dir string) (string, error) {
 	return program, nil
 }
 
-// moduleAbove finds a module of that name beside a directory or one that contains it.
+// moduleAbove finds a module of that name next to the directory or one of its parents.
 func moduleAbove(dir, name string) (module string, found bool) {
 	for {
 		module := filepath.Join(dir, name)
@@ -360,7 +359,7 @@ func moduleAbove(dir, name string) (module string, found bool) {
 	}
 }
 
-// lastLine returns what a command said last, or else its error.
+// lastLine returns the last line of a command's output, or else its error.
 func lastLine(output []byte, err error) string {
 	lines := strings.Split(strings.TrimSpace(string(output)), "\n")
 	if last := strings.TrimSpace(lines[len(lines)-1]); last != "" {

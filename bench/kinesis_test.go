@@ -28,7 +28,7 @@ func TestPartitionKeysGoRound(t *testing.T) {
 	}
 }
 
-// shardOf returns the shard of a key, by the whole hash.
+// shardOf returns the shard of a key, from the whole hash.
 func shardOf(key string) int {
 	sum := md5.Sum([]byte(key))
 	hash := new(big.Int).SetBytes(sum[:])
@@ -141,7 +141,7 @@ func TestLastLine(t *testing.T) {
 	require.Equal(t, "exit status 1", lastLine([]byte("\n"), err))
 }
 
-// What cannot run here does not fail a run, and is not asked again.
+// A server that cannot run on this machine does not fail the run, and is not tried again.
 func TestSkippedEntries(t *testing.T) {
 	e := &environment{dir: t.TempDir(), repeats: 9}
 	calls := make(map[string]int)
@@ -173,8 +173,8 @@ func rowOf(table [][]string, name string) []string {
 	return nil
 }
 
-// fakeKinesis is as much of a server as the client talks to. Its faults are those that
-// the client has to notice.
+// fakeKinesis implements the operations that the client uses, and faults that the client must
+// notice.
 type fakeKinesis struct {
 	mu     sync.Mutex
 	shards [][]putBody // nil before the stream is created
@@ -310,7 +310,7 @@ func TestServersAreMeasured(t *testing.T) {
 			}
 			c := connect(t, handler)
 			for _, p := range []puts{{connections: 3, batch: kinesisBatch}, {connections: 2}} {
-				require.NoError(t, c.createStream(s.hasStream)) // an empty one
+				require.NoError(t, c.createStream(s.hasStream)) // empty
 				m, err := p.measure(e, c.addr, c, s)
 				require.NoError(t, err)
 				require.InEpsilon(t, m[recordsPerSecond], m[requestsPerSecond]*float64(max(1, p.batch)), 1e-9)
@@ -327,7 +327,7 @@ func TestServersAreMeasured(t *testing.T) {
 	}
 }
 
-// What costs less to send than a true answer would be too high a ceiling.
+// Answers that are cheaper to send than real ones would set the ceiling too high.
 func TestAnswersOfNothing(t *testing.T) {
 	c := connect(t, newNothing())
 	answer, err := c.call("PutRecords", kinesisPut().batches[0])

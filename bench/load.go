@@ -13,17 +13,17 @@ type load struct {
 	pace      time.Duration // between the calls of a producer; 0 for none
 	values    [][]byte
 
-	// stamp, if it is not nil, is called with each value right before it is put,
-	// and may change it: then each producer has values of its own.
+	// stamp, if not nil, is called with each value right before it is put, and may change it:
+	// then each producer has values of its own.
 	stamp func(value []byte)
 
-	// enough, if it is not nil, reports whether the window has shown what it is
-	// for. It goes on until it has.
+	// enough, if not nil, reports whether the window has measured enough. The window is
+	// extended until it has.
 	enough func() bool
 }
 
-// phase is where a load stands. It is read all the time and hardly written, so it
-// keeps a cache line for itself.
+// phase is the phase of a load. It is read constantly and rarely written, so it has a cache
+// line of its own.
 type phase struct {
 	_ [64]byte
 	atomic.Int32
@@ -37,8 +37,8 @@ const (
 	over
 )
 
-// run puts records until the window is over, and returns the rate, the latencies
-// of calls and what they cost.
+// run puts records until the window is over, and returns the rate, the latencies of calls and
+// their costs.
 func (l *load) run(e *environment, st store, phase *phase) (metrics, error) {
 	workers := make([]*worker, l.producers)
 	for i := range workers {
@@ -58,7 +58,7 @@ func (l *load) run(e *environment, st store, phase *phase) (metrics, error) {
 	wait(e.window)
 	after := records(workers)
 	for (after == before || l.enough != nil && !l.enough()) && phase.Load() != over {
-		// A call may take longer than the window. It is measured all the same.
+		// A call that takes longer than the window is still measured.
 		wait(e.window)
 		after = records(workers)
 	}
@@ -86,7 +86,7 @@ func (l *load) run(e *environment, st store, phase *phase) (metrics, error) {
 	return m, nil
 }
 
-// wait lets time pass while others work.
+// wait sleeps while other goroutines work.
 func wait(d time.Duration) { <-time.After(d) }
 
 func records(workers []*worker) (n int64) {
@@ -149,8 +149,8 @@ func (w *worker) run(phase *phase) {
 			phase.Store(over) // the others need not go on
 			return
 		}
-		// Without a pace, one look at the clock ends a call and begins the next:
-		// it costs as much as a part of a put without fsync.
+		// Without a pace, one reading of the clock ends a call and begins the next: a reading
+		// costs a notable part of a put without fsync.
 		ended := time.Now()
 		if started == measured {
 			w.latency.add(ended.Sub(began))

@@ -28,7 +28,7 @@ func main() {
 	}
 }
 
-// flags are what a run is told.
+// flags are the command's flags.
 type flags struct {
 	run, systems   *regexp.Regexp
 	targets        []string
@@ -37,7 +37,7 @@ type flags struct {
 	quick          bool
 	dir, json, svg string
 	from           []string
-	fromDisks      bool // of results that are read only those of disks count
+	fromDisks      bool // -from keeps only the results of -disks
 	npm            string
 	cpuprofile     string
 	sustainGiB     float64
@@ -105,7 +105,7 @@ func parseTargets(text string) ([]string, error) {
 	return ids, nil
 }
 
-// environment returns how long and how much the flags ask for.
+// environment returns the durations and sizes that the flags ask for.
 func (f *flags) environment() *environment {
 	e := &environment{
 		repeats: 5,
@@ -131,9 +131,9 @@ func (f *flags) environment() *environment {
 	return e
 }
 
-// workloads returns all of them, in the order of their targets and then of disks. Only
-// durable puts are measured on simulated disks: the others do not wait for a sync, or
-// need more room than memory has.
+// workloads returns all workloads, in the order of their targets and then of disks. Only
+// durable puts are measured on simulated disks: the others do not wait for a sync, or need more
+// space than memory has.
 func workloads(disks []disk) []*workload {
 	var all []*workload
 	for _, d := range disks {
@@ -154,7 +154,7 @@ func (f *flags) chosen() []*workload {
 			return !f.systems.MatchString(e.name) || f.quick && e.slow
 		})
 		if f.quick || f.repeats > 0 {
-			w.repeats = 0 // who asks gets what was asked for
+			w.repeats = 0 // an explicit flag wins
 		}
 		if f.asksFor(w) && len(w.entries) > 0 {
 			chosen = append(chosen, w)
@@ -163,20 +163,20 @@ func (f *flags) chosen() []*workload {
 	return chosen
 }
 
-// asksFor reports whether the flags choose a workload.
+// asksFor reports whether the flags select a workload.
 func (f *flags) asksFor(w *workload) bool {
 	onDisk := !f.fromDisks || slices.ContainsFunc(f.disks, func(d disk) bool { return d.String() == diskOf(w.id) })
 	return f.run.MatchString(w.id) && onDisk && f.isTargeted(w)
 }
 
-// isTargeted reports whether a target that the flags name is judged by the workload.
+// isTargeted reports whether the workload judges a target that the flags name.
 func (f *flags) isTargeted(w *workload) bool {
 	return len(f.targets) == 0 || slices.ContainsFunc(w.targets, func(t target) bool {
 		return slices.Contains(f.targets, w.targetOf(t))
 	})
 }
 
-// command returns the command that measures the same. Where files are does not matter.
+// command returns the command that repeats the measurement, without the names of files.
 func command() string {
 	text := "go run ."
 	flag.Visit(func(given *flag.Flag) {
@@ -191,7 +191,7 @@ func command() string {
 	return text
 }
 
-// shellWord quotes what a shell would not take as it is.
+// shellWord quotes a word for a shell, if necessary.
 func shellWord(text string) string {
 	plain := func(r rune) bool {
 		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune(",./-_", r)
@@ -241,7 +241,7 @@ func run() (err error) {
 	return f.measure(e, chosen)
 }
 
-// startProfile begins to profile, until the returned function is called.
+// startProfile starts profiling, until the returned function is called.
 func startProfile(name string) (stop func(), err error) {
 	file, err := os.Create(name)
 	if err != nil {
@@ -282,7 +282,7 @@ func (f *flags) measure(e *environment, chosen []*workload) error {
 		}
 		writeReport(os.Stdout, w, rounds)
 		r.Samples = append(r.Samples, samplesOf(w, rounds)...)
-		if f.json != "" { // a run that is cut short is not lost
+		if f.json != "" { // keeps the results of an interrupted run
 			info.Seconds = time.Since(began).Seconds()
 			r.Runs = []runInfo{info}
 			if err := errors.Join(r.judge(), r.write(f.json)); err != nil {
@@ -295,7 +295,7 @@ func (f *flags) measure(e *environment, chosen []*workload) error {
 	return f.report(r)
 }
 
-// report judges the results and writes what the flags ask for.
+// report judges the results and writes the requested reports.
 func (f *flags) report(r *results) error {
 	if err := r.judge(); err != nil {
 		return err

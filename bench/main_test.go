@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestMain lets the test be the process that is killed in T9.
+// TestMain lets this program be the process that T9 kills.
 func TestMain(m *testing.M) {
 	if records := os.Getenv(crashVariable); records != "" {
 		fmt.Fprintln(os.Stderr, fillAndWait(records, os.Args[1:]))

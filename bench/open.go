@@ -12,8 +12,8 @@ const (
 
 var openSettings = settings{shards: 64, callers: 1, batches: true}
 
-// openWorkloads are T9: opening after a clean close and after a kill, and what an open
-// store holds while nothing happens.
+// openWorkloads are T9: opening after a clean close and after a kill, and the memory of an idle
+// store.
 func openWorkloads() []*workload {
 	return []*workload{{
 		id:      "T9/open",
@@ -57,8 +57,8 @@ func openFilled(e *environment, dir string, sys system) (metrics, error) {
 	if err := st.close(); err != nil {
 		return nil, err
 	}
-	// What is gone now is what the store held. Other things may have come and
-	// gone before it was opened.
+	// The memory freed by the close is the store's. Memory from before its opening does not
+	// count.
 	m[heapMiB] = float64(heap-heapBytes()) / mib
 	if sys.name != braidSystem.name {
 		return m, nil

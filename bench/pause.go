@@ -8,10 +8,9 @@ import (
 	"time"
 )
 
-// pause blocks the goroutine for d, as precisely as the machine can without burning a
-// core: it sleeps in the kernel for a little less, by what such a sleep usually takes
-// too long, and spends the rest, if there is one, looking at the clock. Meanwhile the
-// thread is in a system call, as it is in an fsync.
+// pause blocks the goroutine for d, as precisely as the machine can without burning a core: it
+// sleeps in the kernel for d less the usual oversleep, and reads the clock until the rest is
+// over. Like in an fsync, the thread is in a system call.
 func pause(d time.Duration) {
 	end := time.Now().Add(d)
 	if early := d - oversleep(); early > 0 {
@@ -26,7 +25,7 @@ const (
 	pauseTrial  = 50 * time.Microsecond
 )
 
-// oversleep returns by how much a sleep in the kernel is usually too long here.
+// oversleep returns how much longer than requested a sleep in the kernel usually takes.
 var oversleep = sync.OnceValue(func() time.Duration {
 	over := make([]time.Duration, pauseTrials)
 	for i := range over {
@@ -38,7 +37,7 @@ var oversleep = sync.OnceValue(func() time.Duration {
 	return over[len(over)*3/4]
 })
 
-// syncTimes measures how long syncs of the disk really take.
+// syncTimes measures the real durations of syncs of the disk.
 func (d disk) syncTimes(realDir string) (p50, p99 time.Duration, err error) {
 	dir, err := d.dir(realDir)
 	if err != nil {

@@ -6,8 +6,7 @@ import (
 	"time"
 )
 
-// timerSlack is the option of prctl for how late a timer of the thread may fire, which
-// is 50 us unless something else is asked for.
+// timerSlack is the option of prctl for the slack of the thread's timers, 50 us by default.
 const timerSlack = 29
 
 // sleep blocks the thread, or returns early after a signal.

@@ -10,14 +10,14 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// pebbleStore is what one would write by hand: keys of shard and counter, a
-// batch for each put, Pebble tuned for a log. It keeps no order between a number
-// and the moment at which it becomes visible, checks nothing, wakes nobody.
+// pebbleStore is a hand-written store: keys of shard and counter, a batch for each put, Pebble
+// tuned for a log. Records may become visible in another order than their numbers; it has no
+// checks and wakes no reader.
 type pebbleStore struct {
 	db     *pebble.DB
 	shards int
 	write  *pebble.WriteOptions
-	last   atomic.Uint64 // the last counter given out
+	last   atomic.Uint64 // the last counter used
 }
 
 const pebbleKeyBytes = 4 + 4 + 8 // stream, shard, counter
@@ -38,8 +38,8 @@ func openPebble(dir string, s settings) (store, error) {
 	return &pebbleStore{db: db, shards: s.shards, write: write}, nil
 }
 
-// tunedPebble returns options that suit a log: with the defaults a sharded log
-// is several times slower, and stalls. The cache is as large as braid's.
+// tunedPebble returns options for a log: with the defaults a sharded log is several times
+// slower, and stalls. The cache is as large as braid's.
 func tunedPebble() *pebble.Options {
 	o := &pebble.Options{
 		FormatMajorVersion:          pebble.FormatNewest,
@@ -60,7 +60,7 @@ func tunedPebble() *pebble.Options {
 	return o
 }
 
-// pebbleLogger tells what is bad only.
+// pebbleLogger logs only errors.
 type pebbleLogger struct{}
 
 func (pebbleLogger) Infof(string, ...any) {}

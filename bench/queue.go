@@ -29,7 +29,7 @@ const (
 	queuePatience = time.Minute
 )
 
-// workEntry is braid's Queue.Work, which acknowledges a batch in one commit with the next
+// workEntry is braid's Queue.Work, which acknowledges a batch in the commit of the next
 // receive.
 const workEntry = "braid, Queue.Work"
 
@@ -77,12 +77,12 @@ func settling(consumers int) *workload {
 	return w
 }
 
-// settled is what the consumers of a sample have done.
+// settled counts the records that the consumers of a sample have settled.
 type settled struct {
 	phase   phase
 	records atomic.Int64
-	want    int64         // so many there are
-	all     chan struct{} // closed when they are all settled
+	want    int64         // the number of records
+	all     chan struct{} // closed when all are settled
 
 	mu      sync.Mutex
 	latency histogram // guarded by mu
@@ -100,7 +100,7 @@ func (s *settled) merge(h *histogram) {
 	s.latency.merge(h)
 }
 
-// fillQueue makes a store with records that wait. It is closed, and what was put is on disk.
+// fillQueue makes a store with waiting records, and closes it, so that they are on disk.
 func fillQueue(dir string, sys system, s settings, records int) error {
 	s.durable, s.syncs, s.batches, s.apart = false, nil, true, true
 	_, err := withStore(sys, dir, s, func(st store) (metrics, error) {
@@ -112,11 +112,11 @@ func fillQueue(dir string, sys system, s settings, records int) error {
 	return nil
 }
 
-// settleBacklog measures consumers that work off what waits. consume returns when the
-// context has ended, or with an error.
+// settleBacklog measures consumers that settle a backlog. consume returns when the context has
+// ended, or with an error.
 func settleBacklog(e *environment, dir string, sys system, consume func(ctx context.Context, st store, s *settled) error) (metrics, error) {
 	var syncs atomic.Int64
-	records := max(e.records, queueFew) // of which the consumers leave some
+	records := max(e.records, queueFew) // the consumers leave some
 	set := settings{durable: true, shards: queueShards, callers: 1, queue: true, syncs: &syncs}
 	if err := fillQueue(dir, sys, set, records); err != nil {
 		return nil, err
@@ -156,12 +156,12 @@ func settleBacklog(e *environment, dir string, sys system, consume func(ctx cont
 	})
 }
 
-// await waits for a time and reports whether consumers still have something to do.
+// await waits for a time and reports whether consumers still have records to settle.
 func (s *settled) await(d time.Duration, ended chan error) bool {
 	select {
 	case <-time.After(d):
 		return true
-	case err := <-ended: // which only an error makes it do
+	case err := <-ended: // only an error ends it
 		ended <- err
 		return false
 	case <-s.all:
@@ -169,7 +169,7 @@ func (s *settled) await(d time.Duration, ended chan error) bool {
 	}
 }
 
-// receiveAndAck runs consumers that receive a batch, acknowledge it, and so on.
+// receiveAndAck runs consumers that alternately receive and acknowledge a batch.
 func receiveAndAck(ctx context.Context, st store, s *settled, consumers int) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -228,7 +228,7 @@ func workOff(ctx context.Context, st store, s *settled, consumers int) error {
 	}, &queue.WorkOptions{Concurrency: consumers, Batch: queueBatch})
 }
 
-// waitingMemory is Q3: what a queue takes for records that nobody has received yet.
+// waitingMemory is Q3: the memory of a queue for records that were never received.
 func waitingMemory() *workload {
 	few, many := queueRow(braidSystem, queueFew, "waiting"), queueRow(braidSystem, queueMany, "waiting")
 	w := &workload{
@@ -260,7 +260,7 @@ func waitingMemory() *workload {
 	return w
 }
 
-// flightMemory is Q4: what a queue takes for records in flight.
+// flightMemory is Q4: the memory of a queue for records in flight.
 func flightMemory() *workload {
 	w := &workload{
 		id:      "Q4/in-flight",
@@ -281,7 +281,7 @@ func flightMemory() *workload {
 	return w
 }
 
-// receiveMany receives so many records and keeps nothing of them.
+// receiveMany receives n records and discards them.
 func receiveMany(ctx context.Context, st queueStore, n int) error {
 	r, err := st.receiver(0)
 	for err == nil && n > 0 {
@@ -292,9 +292,9 @@ func receiveMany(ctx context.Context, st queueStore, n int) error {
 	return err
 }
 
-// heapGrowth returns how many MiB more are alive after fn.
+// heapGrowth returns how many MiB fn adds to the live heap.
 func heapGrowth(fn func() error) (float64, error) {
-	awaitQuiet() // what opening a store leaves to do holds memory meanwhile
+	awaitQuiet() // work after the opening of a store holds memory
 	before := heapBytes()
 	if err := fn(); err != nil {
 		return 0, err
@@ -307,8 +307,8 @@ func queueRow(sys system, n int, what string) string {
 	return fmt.Sprintf("%s, %s %s", sys.name, number(float64(n)), what)
 }
 
-// settleOne receives and acknowledges a batch: what comes with the first use of a queue
-// is there then.
+// settleOne receives and acknowledges a batch, which allocates everything that the first use of
+// a queue needs.
 func settleOne(ctx context.Context, st queueStore) error {
 	r, err := st.receiver(0)
 	if err != nil {
@@ -320,8 +320,8 @@ func settleOne(ctx context.Context, st queueStore) error {
 	return r.acknowledge(ctx)
 }
 
-// withQueue runs fn with a store without fsync in which records wait, and that was opened
-// again since they were put. fn returns MiB of memory.
+// withQueue runs fn with a store without fsync that has waiting records and was reopened after
+// they were put. fn returns MiB of memory.
 func withQueue(dir string, sys system, records int, fn func(ctx context.Context, st queueStore) (float64, error)) (metrics, error) {
 	set := settings{shards: queueShards, callers: 1, queue: true}
 	if err := fillQueue(dir, sys, set, records); err != nil {
@@ -335,7 +335,7 @@ func withQueue(dir string, sys system, records int, fn func(ctx context.Context,
 	})
 }
 
-// queueWake is Q5: T8 with a queue in place of a reader.
+// queueWake is Q5: T8 with a queue instead of a reader.
 func queueWake() *workload {
 	w := &workload{
 		id:      "Q5/wake",
@@ -356,7 +356,7 @@ func queueWake() *workload {
 	return w
 }
 
-// receiveOneByOne is a consumer that gets a record each millisecond.
+// receiveOneByOne has a consumer that gets a record each millisecond.
 func receiveOneByOne(e *environment, dir string, sys system) (metrics, error) {
 	var phase phase
 	var delivered atomic.Bool

@@ -24,7 +24,7 @@ func openRaftWAL(dir string, s settings) (store, error) {
 	}
 	last, err := log.LastIndex()
 	if err != nil {
-		_ = log.Close() // the first error tells more
+		_ = log.Close() // the first error says more
 		return nil, err
 	}
 	return &raftWALStore{log: log, last: last}, nil
@@ -49,7 +49,7 @@ func (s *raftWALStore) producer(int) (producer, error) {
 
 type raftWALProducer struct {
 	store *raftWALStore
-	logs  []*raft.Log // used again and again
+	logs  []*raft.Log // reused
 }
 
 func (p *raftWALProducer) put(value []byte) error { return p.putBatch([][]byte{value}) }

@@ -34,8 +34,8 @@ func (f raftFiles) OpenWriter(dir, name string) (types.WritableFile, error) {
 	return f.OpenReadWrite(f.PathJoin(dir, name), vfs.WriteCategoryUnspecified)
 }
 
-// raftMeta keeps in memory which segments there are, and takes as long for a change of
-// that as bbolt, where they are otherwise, takes for its two syncs.
+// raftMeta keeps the list of segments in memory. A change takes as long as the two syncs of
+// bbolt, which keeps the list by default.
 type raftMeta struct {
 	sync time.Duration
 

@@ -17,7 +17,7 @@ const (
 
 const (
 	readShards     = 64
-	maxReadRecords = 1_000_000 // are enough, however small they are
+	maxReadRecords = 1_000_000 // enough, however small they are
 )
 
 // readWorkloads are T7: replay.
@@ -58,8 +58,8 @@ func readWorkloads() []*workload {
 	return all
 }
 
-// replay fills a store, and reads it: the stream and the shards each twice after
-// an open of its own.
+// replay fills a store, and reads the stream and the shards twice each, after reopening the
+// store.
 func replay(e *environment, dir string, sys system, size int) (metrics, error) {
 	s := settings{shards: readShards, callers: 1, batches: true}
 	load := min(e.load, maxReadRecords*int64(size))
@@ -94,13 +94,13 @@ func replay(e *environment, dir string, sys system, size int) (metrics, error) {
 	return m, err
 }
 
-// fill puts records until they have that many bytes, in batches of a megabyte.
+// fill puts records with a total of that many bytes, in batches of a megabyte.
 func fill(st store, values [][]byte, bytes int64) error {
 	size := int64(len(values[0]))
 	return fillBatches(st, values, bytes/size, mib/size)
 }
 
-// fillBatches puts so many records, in batches of a size that the system can take.
+// fillBatches puts n records, in batches of a size that the system accepts.
 func fillBatches(st store, values [][]byte, records, size int64) error {
 	p, err := st.producer(0)
 	if err != nil {
@@ -118,7 +118,7 @@ func fillBatches(st store, values [][]byte, records, size int64) error {
 	return nil
 }
 
-// scanTwice reads twice, and adds the rates of the first time and of the second.
+// scanTwice reads twice, and records the rates of the first and the second time.
 func (m metrics) scanTwice(want int64, cold, warm, perSecond string, scan func() (records, bytes int64, err error)) error {
 	for _, name := range []string{cold, warm} {
 		used := usageNow()

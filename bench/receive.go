@@ -13,8 +13,8 @@ import (
 	"github.com/braidstream/braid/queue"
 )
 
-// queueHides is how long a record that was received is hidden. It is braid's default and
-// JetStream's, and longer than anything that is measured.
+// queueHides is how long a received record is hidden. It is the default of braid and of
+// JetStream, and longer than any measurement.
 const queueHides = 30 * time.Second
 
 // openQueue returns the queue of a stream, with default options.
@@ -46,8 +46,8 @@ func (r *braidReceiver) acknowledge(ctx context.Context) error {
 	return r.queue.Ack(ctx, r.receipts...)
 }
 
-// receiver is a pull consumer. All receivers share a durable one with explicit
-// acknowledgements; its bound of 1,000 messages that are not acknowledged is off.
+// receiver returns a pull consumer. All receivers share a durable one with explicit
+// acknowledgements and without its default limit of 1,000 unacknowledged messages.
 func (s *jetstreamStore) receiver(n int) (receiver, error) {
 	js, err := jetstream.New(s.conns[n%len(s.conns)], jetstream.WithDefaultTimeout(jetstreamPatient))
 	if err != nil {
@@ -99,11 +99,11 @@ func (r *jetstreamReceiver) acknowledge(ctx context.Context) error {
 	return r.messages[last].DoubleAck(ctx)
 }
 
-// bboltFlight is the bucket of records that were received, by the time at which they are
-// visible again and their number. Each has a count of its deliveries before the value.
+// bboltFlight is the bucket of received records. Its keys are the time at which the record is
+// visible again, and the number; its values begin with the count of deliveries.
 var bboltFlight = []byte("flight")
 
-// bboltReceiver uses the bucket of records as a table of those that wait.
+// bboltReceiver uses the bucket of records as a table of waiting ones.
 type bboltReceiver struct {
 	db    *bbolt.DB
 	hides time.Duration
@@ -117,8 +117,8 @@ func (s *bboltStore) receiver(int) (receiver, error) {
 	})
 }
 
-// receive moves rows in one transaction: first those whose time has come again, then new
-// ones. If there are none it waits for the context only: nobody puts meanwhile.
+// receive moves rows in one transaction: first those that are visible again, then new ones. If
+// there are none it waits until the context ends: there are no puts meanwhile.
 func (r *bboltReceiver) receive(ctx context.Context, n int, fn func([]byte)) (int, error) {
 	var values [][]byte
 	err := r.db.Update(func(tx *bbolt.Tx) error {
@@ -132,7 +132,7 @@ func (r *bboltReceiver) receive(ctx context.Context, n int, fn func([]byte)) (in
 			r.held, values = append(r.held, key), append(values, row[2:])
 			return flight.Put(key, row)
 		}
-		// A cursor stands on its page, so what it finds is copied before a row goes.
+		// A cursor refers to its page, so rows are copied before a row is deleted.
 		for key, row := flight.Cursor().First(); len(values) < n && key != nil; key, row = flight.Cursor().First() {
 			if int64(binary.BigEndian.Uint64(key)) > now.UnixNano() {
 				break

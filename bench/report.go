@@ -34,8 +34,8 @@ func writeReport(out io.Writer, w *workload, rounds []round) {
 	fmt.Fprintln(out)
 }
 
-// table returns the rows of the workload's table, titles first: medians of the
-// rounds, and the ratio of the main metric to the base's.
+// table returns the rows of the workload's table, titles first: medians of the rounds, and the
+// ratio of the main metric to that of the base.
 func (w *workload) table(rounds []round) [][]string {
 	base := w.base
 	if base == "" {
@@ -71,8 +71,8 @@ func (w *workload) figures(rounds []round, entry, metric string) []float64 {
 	return values
 }
 
-// ratio returns the median of the rounds' own ratios: in one round the systems
-// ran one right after the other, so much of what the machine did hit both.
+// ratio returns the median of the rounds' ratios: in each round the systems ran one right after
+// the other, so that most disturbances hit both.
 func (w *workload) ratio(rounds []round, entry, base string) string {
 	var ratios []float64
 	for _, r := range rounds {
@@ -86,7 +86,7 @@ func (w *workload) ratio(rounds []round, entry, base string) string {
 	return fmt.Sprintf("%.2f", median(ratios))
 }
 
-// number writes three digits that count, and separates thousands.
+// number writes three significant digits, and separates thousands.
 func number(v float64) string {
 	if math.IsNaN(v) || math.IsInf(v, 0) {
 		return "–"
@@ -117,13 +117,12 @@ func number(v float64) string {
 	return text
 }
 
-// writeTable writes rows in columns: the first to the left, the others to the
-// right.
+// writeTable writes rows in columns: the first aligned left, the others right.
 func writeTable(out io.Writer, rows [][]string) {
 	writeColumns(out, rows, func(column int) bool { return column > 0 })
 }
 
-// writeColumns writes rows in columns, some of them to the right.
+// writeColumns writes rows in columns, some of them aligned right.
 func writeColumns(out io.Writer, rows [][]string, right func(column int) bool) {
 	var widths []int
 	for _, row := range rows {

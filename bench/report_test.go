@@ -20,8 +20,8 @@ func TestNumber(t *testing.T) {
 	require.Equal(t, "–", number(math.NaN()))
 }
 
-// twoRounds are of a machine that was twice as fast in the second one: the
-// ratios are the same.
+// twoRounds are from a machine that was twice as fast in the second round: the ratios are
+// equal.
 func twoRounds() []round {
 	return []round{
 		{"braid": {recordsPerSecond: 300, p50Micros: 8}, "pebble": {recordsPerSecond: 200}, floorSystem.name: {p50Micros: 2}},

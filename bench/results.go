@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// results are a run, or several of one machine: what -json writes and -from reads.
+// results are a run, or several runs on one machine: -json writes them and -from reads them.
 type results struct {
 	Machine machine   `json:"machine"`
 	Runs    []runInfo `json:"runs"`
@@ -24,7 +24,7 @@ type results struct {
 	Targets []judged `json:"targets"`
 }
 
-// machine is what figures depend on beside the code.
+// machine describes the machine that the figures depend on.
 type machine struct {
 	CPU  string `json:"cpu"`
 	CPUs int    `json:"cpus"`
@@ -34,16 +34,16 @@ type machine struct {
 	Disk string `json:"disk"` // the file system and the device of -dir
 }
 
-// runInfo is when and how samples came about.
+// runInfo is the time and the command of a run.
 type runInfo struct {
 	Command string     `json:"command"`
 	Date    time.Time  `json:"date"`
-	Code    string     `json:"code,omitempty"` // the commit, if it is known
+	Code    string     `json:"code,omitempty"` // the commit, if known
 	Disks   []diskInfo `json:"disks"`
 	Seconds float64    `json:"seconds"`
 }
 
-// diskInfo is how long a sync of a disk really takes.
+// diskInfo is the measured duration of a sync on a disk.
 type diskInfo struct {
 	Disk string  `json:"disk"`
 	P50  float64 `json:"sync_p50_us"`
@@ -58,14 +58,14 @@ type sampled struct {
 	Metrics  metrics `json:"metrics"`
 }
 
-// judged is a verdict.
+// judged is a verdict in JSON.
 type judged struct {
 	Target   string   `json:"target"`
 	Workload string   `json:"workload"`
 	Disk     string   `json:"disk"`
 	Rule     string   `json:"rule"`
 	Limit    float64  `json:"limit"`
-	Value    *float64 `json:"value"` // the median; null, like what follows, if it was not measured
+	Value    *float64 `json:"value"` // the median; null, like the fields below, if it was not measured
 	Low      *float64 `json:"low"`
 	High     *float64 `json:"high"`
 	Margin   *float64 `json:"margin"` // a share of the limit; negative if it was missed
@@ -80,14 +80,14 @@ func thisMachine(dir string) machine {
 	}
 }
 
-// String describes the machine in a line.
+// String describes the machine in one line.
 func (m machine) String() string {
 	return fmt.Sprintf("%s, %s, %s/%s, %s, files on %s", plural(m.CPUs, "core"), m.CPU, m.OS, m.Arch, m.Go, m.Disk)
 }
 
-// cpuModel returns what Linux says about the processor.
+// cpuModel returns the model of the processor, on Linux.
 func cpuModel() string {
-	data, _ := os.ReadFile("/proc/cpuinfo") // elsewhere nothing is found
+	data, _ := os.ReadFile("/proc/cpuinfo") // fails on other systems
 	for line := range strings.Lines(string(data)) {
 		name, value, _ := strings.Cut(line, ":")
 		if strings.TrimSpace(name) == "model name" {
@@ -122,14 +122,14 @@ func mountOf(mounts []byte, dir string) (kind string, found bool) {
 		}
 		path, fs := fields[1], fields[2]
 		inside := dir == path || strings.HasPrefix(dir, strings.TrimSuffix(path, "/")+"/")
-		if inside && len(path) >= len(longest) { // of several at one path the last one counts
+		if inside && len(path) >= len(longest) { // the last of several at one path counts
 			longest, kind, found = path, fs, true
 		}
 	}
 	return kind, found
 }
 
-// readResults reads the files of several runs, as one. They must be of one machine.
+// readResults reads and merges the files of several runs. They must be from one machine.
 func readResults(names []string) (*results, error) {
 	var all *results
 	for _, name := range names {
@@ -152,7 +152,7 @@ func readResults(names []string) (*results, error) {
 	return all, nil
 }
 
-// add adds a later run. Its samples of a workload are further repeats.
+// add adds a later run. Its samples of a workload count as further repeats.
 func (r *results) add(later *results) error {
 	if r.Machine != later.Machine {
 		return fmt.Errorf("it is of another machine: %s; and not %s", later.Machine, r.Machine)
@@ -176,7 +176,7 @@ func (r *results) keep(chosen []*workload) {
 	})
 }
 
-// rounds returns the repeats of a workload, without those that were left out.
+// rounds returns the repeats of a workload, without missing ones.
 func (r *results) rounds(workload string) []round {
 	var rounds []round
 	for _, s := range r.Samples {
@@ -191,7 +191,7 @@ func (r *results) rounds(workload string) []round {
 	return slices.DeleteFunc(rounds, func(r round) bool { return len(r) == 0 })
 }
 
-// disks returns those that were measured.
+// disks returns the measured disks.
 func (r *results) disks() ([]disk, error) {
 	names := []string{}
 	for _, s := range r.Samples {
@@ -204,7 +204,7 @@ func (r *results) disks() ([]disk, error) {
 	return disks, err
 }
 
-// workloads returns those that were measured, in order.
+// workloads returns the measured workloads, in order.
 func (r *results) workloads() ([]*workload, error) {
 	disks, err := r.disks()
 	if err != nil {
@@ -256,7 +256,7 @@ func (r *results) write(name string) error {
 	return os.WriteFile(name, append(data, '\n'), 0o644)
 }
 
-// revision returns the commit of the code in the working directory, if git knows it.
+// revision returns the commit of the working directory, "" if git does not know it.
 func revision() string {
 	head, err := gitOutput("rev-parse", "--short", "HEAD")
 	if err != nil {

@@ -52,7 +52,7 @@ func TestJudging(t *testing.T) {
 	require.False(t, aheadOfPeers(recordsPerSecond).judge([]round{{"braid": {recordsPerSecond: 1}}}).known)
 }
 
-// someResults are of two workloads on two disks, one target of which is missed.
+// someResults has two workloads on two disks, with one missed target.
 func someResults(t *testing.T) *results {
 	r := &results{
 		Machine: machine{CPU: "Fast & <New>", CPUs: 2, OS: "linux", Arch: "amd64", Go: "go1.26", Disk: "ext4"},
@@ -107,7 +107,7 @@ func TestResultsAreReadAsTheyWereWritten(t *testing.T) {
 	require.Error(t, err)
 }
 
-// Repeats that a workload was not measured in are not there.
+// Repeats without a measurement of the workload are omitted.
 func TestRoundsAreDense(t *testing.T) {
 	r := &results{Samples: []sampled{{Workload: "a", System: "x", Repeat: 2, Metrics: metrics{"m": 1}}, {Workload: "b", System: "x", Metrics: metrics{"m": 2}}}}
 	require.Equal(t, []round{{"x": {"m": 1}}}, r.rounds("a"))
@@ -133,7 +133,7 @@ func TestSummary(t *testing.T) {
 	require.Equal(t, "T12 T1/puts-c16 CPU us/rec ≤ 1 × pebble 1.25 1.25 to 1.25 MISSED by 25 % braid 5, pebble 4", words(lines[8]))
 }
 
-// words returns a line with one space wherever there are several.
+// words returns a line with runs of spaces replaced by one.
 func words(line string) string { return strings.Join(strings.Fields(line), " ") }
 
 func TestMarkdown(t *testing.T) {
@@ -177,7 +177,7 @@ func TestMarkdownIsInsertedBetweenItsLines(t *testing.T) {
 	}
 }
 
-// The short table has some of the workloads that there are, on the real disk.
+// The short table has some workloads, on the real disk.
 func TestFiguresAreOfWorkloads(t *testing.T) {
 	r := someResults(t)
 	all, err := r.workloads()
@@ -193,7 +193,7 @@ func TestFiguresAreOfWorkloads(t *testing.T) {
 	}
 }
 
-// A chart is XML, and shows what was missed.
+// A chart is XML, and shows missed targets.
 func TestSVGIsWellFormed(t *testing.T) {
 	for _, r := range []*results{someResults(t), {}} {
 		image := drawSVG(r)

@@ -6,10 +6,9 @@ import (
 	"time"
 )
 
-// histogram counts durations in buckets that are 1/64 of their power of two
-// wide, so a quantile is off by 1 % at most, and mostly by much less, since durations are
-// taken to lie evenly in a bucket. Adding to it allocates nothing. The
-// zero value is empty.
+// histogram counts durations in buckets that are 1/64 of their power of two wide, so a quantile
+// is off by at most 1 %, and mostly by much less, since quantiles assume that durations are
+// spread evenly in a bucket. Adding allocates nothing. The zero value is empty.
 type histogram struct {
 	counts [histogramBuckets]uint64
 	total  uint64
@@ -36,8 +35,8 @@ func (h *histogram) merge(other *histogram) {
 	h.max = max(h.max, other.max)
 }
 
-// quantile returns the duration that a share of q lies at or below, q being
-// above 0 and at most 1; 0 if the histogram is empty.
+// quantile returns the duration below or at which a share of q lies, with 0 < q <= 1; 0 if the
+// histogram is empty.
 func (h *histogram) quantile(q float64) time.Duration {
 	rank := uint64(q * float64(h.total))
 	rank = min(max(rank, 1), h.total)
@@ -52,29 +51,28 @@ func (h *histogram) quantile(q float64) time.Duration {
 	return 0
 }
 
-// bucketOf returns the bucket that holds v: below 128 each number has its own,
-// above each power of two has 64.
+// bucketOf returns the bucket of v: below 128 each number has its own, above that each power of
+// two has 64.
 func bucketOf(v uint64) int {
 	shift := max(0, bits.Len64(v)-histogramBits-1)
 	return shift<<histogramBits + int(v>>shift)
 }
 
-// bucketBounds returns the lowest number of a bucket, and how many it holds.
+// bucketBounds returns the lowest number of a bucket, and the count of its numbers.
 func bucketBounds(bucket int) (low, width uint64) {
 	shift := max(0, bucket>>histogramBits-1)
 	return uint64(bucket-shift<<histogramBits) << shift, 1 << shift
 }
 
-// median returns the middle of the values, or the mean of the two in the middle.
-// There must be one.
+// median returns the middle of the values, or the mean of the two in the middle. There must be
+// at least one value.
 func median(values []float64) float64 {
 	sorted := slices.Sorted(slices.Values(values))
 	n := len(sorted)
 	return (sorted[(n-1)/2] + sorted[n/2]) / 2
 }
 
-// spread returns how far the values lie apart, as a share of their median: the
-// distance from the lowest to the highest.
+// spread returns the distance from the lowest to the highest value, as a share of their median.
 func spread(values []float64) float64 {
 	m := median(values)
 	if m == 0 {

@@ -36,7 +36,7 @@ func TestHistogramIsExactBelow128(t *testing.T) {
 	}
 }
 
-// A quantile is finer than a bucket.
+// Quantiles are finer than buckets.
 func TestHistogramQuantilesLieInBuckets(t *testing.T) {
 	var h histogram
 	for d := 5000 * time.Microsecond; d < 5010*time.Microsecond; d += 10 {

@@ -10,14 +10,13 @@ import (
 	"strings"
 )
 
-// sortTargets orders verdicts by target, T1 to T12, Q1 to Q5 and K1 to K6, and leaves those
-// of one target in their order.
+// sortTargets sorts verdicts by target, T1 to T12, Q1 to Q5 and K1 to K6. The sort is stable.
 func sortTargets(all []judged) {
 	slices.SortStableFunc(all, func(a, b judged) int { return targetRank(a.Target) - targetRank(b.Target) })
 }
 
 func targetRank(id string) int {
-	n, _ := strconv.Atoi(id[1:]) // 0 for what is no number
+	n, _ := strconv.Atoi(id[1:]) // 0 if it is no number
 	switch id[0] {
 	case 'Q':
 		n += 500
@@ -42,7 +41,7 @@ func count(all []judged) (met, missed, unknown int) {
 	return met, missed, unknown
 }
 
-// outcome says what came out, and by how much.
+// outcome describes a verdict and its margin.
 func (j judged) outcome() string {
 	if j.Met == nil {
 		return "not measured"
@@ -53,12 +52,12 @@ func (j judged) outcome() string {
 		share, word = -share, "MISSED by "
 	}
 	if share >= 3 {
-		return word + number(100*share) + " %" // of which nobody needs the digits
+		return word + number(100*share) + " %" // without digits, which do not matter here
 	}
 	return word + strconv.FormatFloat(100*share, 'f', 0, 64) + " %"
 }
 
-// evidence lists the figures behind the value.
+// evidence lists the figures behind a value.
 func (j judged) evidence() string {
 	var all []string
 	for _, p := range j.Parts {
@@ -67,7 +66,7 @@ func (j judged) evidence() string {
 	return strings.Join(all, ", ")
 }
 
-// valueAndSpread returns the median and how far the repeats lie apart.
+// valueAndSpread returns the median and the spread of the repeats.
 func (j judged) valueAndSpread() (value, between string) {
 	if j.Value == nil {
 		return "–", "–"
@@ -75,8 +74,8 @@ func (j judged) valueAndSpread() (value, between string) {
 	return number(*j.Value), number(*j.Low) + " to " + number(*j.High)
 }
 
-// writeSummary writes a line for each target: what it is, what came out, by how much,
-// and the figures behind that.
+// writeSummary writes a line for each target: its text, the verdict, the margin, and the
+// figures behind it.
 func writeSummary(out io.Writer, all []judged) {
 	met, missed, unknown := count(all)
 	fmt.Fprintf(out, "targets: %d met, %d missed, %d not measured\n", met, missed, unknown)
@@ -124,8 +123,8 @@ var figures = []string{
 	"T7/replay-1024B", "T8/paced-1-reader", "T8/full-speed", "T9/open", "T11/backlog-100B", "Q1/receive-ack-c16",
 }
 
-// writeFigures writes a short table: some workloads on the real disk, and how braid does
-// beside the best of the others, whether its targets are met or not.
+// writeFigures writes a short table: some workloads on the real disk, and braid against the
+// best of the others, whether its targets are met or not.
 func writeFigures(out io.Writer, r *results, all []*workload) {
 	fmt.Fprintln(out, "| | braid | raw Pebble | best other |")
 	fmt.Fprintln(out, "|---|---|---|---|")
@@ -140,7 +139,7 @@ func writeFigures(out io.Writer, r *results, all []*workload) {
 	fmt.Fprintf(out, "\n%s. Of braid's own targets %d are met, %d missed.\n", r.Machine, met, missed)
 }
 
-// A place is where a file has a table, between two lines.
+// A place is the part of a file for a table, between two marker lines.
 type place struct {
 	name  string
 	write func(io.Writer, *results, []*workload)
@@ -151,7 +150,7 @@ func (p place) end() string   { return "<!-- " + p.name + ": end -->\n" }
 
 var places = []place{{"bench", writeMarkdown}, {"bench figures", writeFigures}}
 
-// insertMarkdown writes the tables for which a file has a place.
+// insertMarkdown writes the tables that have a place in a file.
 func insertMarkdown(name string, r *results, all []*workload) error {
 	data, err := os.ReadFile(name)
 	if err != nil {
@@ -176,7 +175,7 @@ func insertMarkdown(name string, r *results, all []*workload) error {
 	return os.WriteFile(name, data, 0o644)
 }
 
-// describeDisks says how long syncs take on each disk.
+// describeDisks describes the duration of syncs on each disk.
 func describeDisks(runs []runInfo) string {
 	var names []string
 	for _, run := range runs {
@@ -190,9 +189,9 @@ func describeDisks(runs []runInfo) string {
 	return "An append of 1 KiB and its sync take, by disk, " + strings.Join(names, "; ") + "."
 }
 
-// compared returns the cells of a row: braid, raw Pebble, the best other system, and
-// braid's ratio to Pebble. What compares braid with itself has all its entries in the
-// first one.
+// compared returns the cells of a row: braid, raw Pebble, the best other system, and braid's
+// ratio to Pebble. A workload that compares braid with itself has all its entries in the first
+// cell.
 func (w *workload) compared(rounds []round) []string {
 	middle := func(entry string) (float64, bool) {
 		values := w.figures(rounds, entry, w.main)
@@ -237,7 +236,7 @@ func (w *workload) isBetter(a, b float64) bool {
 	return a < b
 }
 
-// targetsCell names what a workload has missed.
+// targetsCell names the missed targets of a workload.
 func targetsCell(all []judged, workload string) string {
 	var own []judged
 	var missed []string

@@ -29,14 +29,14 @@ const (
 	sustainBatch   = 1000 // records of 1 KiB: about a megabyte
 	trimEvery      = 64 * mib
 
-	// What records take in tables, half compressible as they are, and what else
-	// may lie on the disk: logs of four memtables, and some slack.
+	// The share of the size of records, which are half compressible, that tables take, and
+	// other data on the disk: logs of four memtables, and some slack.
 	compressedShare = 0.57
 	walMiB          = 4 * 64
 	slackMiB        = 128
 )
 
-// sustainWorkloads are T5: writing for so long that nothing can be put off.
+// sustainWorkloads are T5: writing for so long that no work can be deferred.
 func sustainWorkloads() []*workload {
 	columns := []string{firstMBs, lastMBs, stallMillis, callP99, writtenTimes, diskPeakMiB, cpuPerGiB, cpuPerRecord}
 	targets := []target{
@@ -71,13 +71,13 @@ func sustainWorkloads() []*workload {
 	return []*workload{grow, slide}
 }
 
-// diskAt names what the directory held when each fifth had been written.
+// diskAt has the names of the metrics of the directory's size after each fifth.
 var diskAt = [...]string{"disk @ 20 %", "@ 40 %", "@ 60 %", "@ 80 %", "@ 100 %"}
 
-// diskExcess is how far the disk's peak lies above what is needed.
+// diskExcess is the peak of the disk's usage above the necessary size.
 const diskExcess = "disk excess MiB"
 
-// diskBound allows what is alive, the logs of four memtables, and 128 MiB.
+// diskBound is the sum of live data, the logs of four memtables, and 128 MiB.
 func diskBound() target {
 	t := atMost(slackMiB, braidSystem.name, diskExcess)
 	t.name = "disk − live − WAL (MiB) ≤ " + number(slackMiB)
@@ -103,24 +103,24 @@ type sustained struct {
 	store   store
 	dir     string
 	values  [][]byte
-	trimmer trimmer // nil if nothing is trimmed
+	trimmer trimmer // nil without trims
 
-	claimed atomic.Int64 // bytes that callers have taken on
+	claimed atomic.Int64 // bytes that callers have claimed to write
 
 	mu      sync.Mutex // guards the fields below
 	done    []progress // in the order in which calls returned
-	marks   []mark     // oldest first, not trimmed yet
+	marks   []mark     // not trimmed yet, oldest first
 	latency histogram
 	trims   histogram
 }
 
-// progress is how much was written at some time since the start.
+// progress is the number of bytes written at a time since the start.
 type progress struct {
 	at    time.Duration
 	bytes int64
 }
 
-// mark is a place in the order of records.
+// mark is a position in the order of records.
 type mark struct {
 	bytes int64
 	place uint64
@@ -207,8 +207,8 @@ func (s *sustained) call(n int, start time.Time) error {
 	return nil
 }
 
-// note notes a call that has returned. It returns where to trim, if that is due:
-// then what lies behind the mark is more than what is to be kept.
+// note records the return of a call. It returns the mark to trim to, if more than the retained
+// bytes follow it.
 func (s *sustained) note(start, began time.Time, size int64) (place uint64, due bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -233,7 +233,7 @@ func (s *sustained) note(start, began time.Time, size int64) (place uint64, due 
 	return place, true
 }
 
-// rate returns the MB/s between two amounts written.
+// rate returns the MB/s between two amounts of written bytes.
 func (s *sustained) rate(from, to int64) float64 {
 	begin := progress{}
 	for _, p := range s.done {
@@ -257,13 +257,13 @@ func (s *sustained) longestGap() time.Duration {
 	return longest
 }
 
-// diskUse is what the directory held.
+// diskUse is the size of the directory over time.
 type diskUse struct {
-	peak int64              // the most since half was written
-	at   [len(diskAt)]int64 // when each fifth was
+	peak int64              // the maximum since half was written
+	at   [len(diskAt)]int64 // after each fifth
 }
 
-// watchDisk looks at the directory until stop is closed.
+// watchDisk measures the directory until stop is closed.
 func (s *sustained) watchDisk(stop <-chan struct{}) (use diskUse) {
 	fifth := 0
 	ticker := time.NewTicker(50 * time.Millisecond)

@@ -16,7 +16,7 @@ const (
 	svgLabels    = 430 // the width of rules
 	svgPlot      = 360 // the width of bars
 	svgHead      = 74
-	svgOctaves   = 3 // on each side of the limit: a bar ends at 8 times and at an 8th
+	svgOctaves   = 3 // on each side of the limit: a bar ends at 8 times and at 1/8 of it
 	svgBarHeight = 11
 )
 
@@ -39,8 +39,8 @@ text { font: 12px system-ui, sans-serif; fill: #1f2328; }
 }
 `
 
-// drawSVG draws a bar for each target that was measured, on a logarithmic scale whose
-// middle is the limit: to the right what was met, to the left what was missed.
+// drawSVG draws a bar for each measured target, on a logarithmic scale whose middle is the
+// limit: met targets to the right, missed ones to the left.
 func drawSVG(r *results) []byte {
 	c := &svgChart{}
 	met, missed, unknown := count(r.Targets)
@@ -73,10 +73,10 @@ func describeRun(r *results) string {
 	return text
 }
 
-// svgChart grows downwards.
+// svgChart is a chart that grows downwards.
 type svgChart struct {
 	body strings.Builder
-	y    float64 // of the last row's base line
+	y    float64 // of the last row's baseline
 }
 
 func (c *svgChart) text(x float64, class, anchor, text string) {
@@ -98,14 +98,14 @@ func (c *svgChart) bar(j judged) {
 	c.text(svgMargin+svgLabels+svgPlot+8, "", "start", number(*j.Value)+", "+j.outcome())
 }
 
-// octaves returns how often the value is twice as good as the limit; negative if it is
-// worse. It ends where the plot ends.
+// octaves returns the logarithm to base 2 of how much better the value is than its limit,
+// negative if it is worse, within the plot.
 func (j judged) octaves() float64 {
 	better := *j.Value / j.Limit
 	if *j.Met != (better >= 1) { // at most
 		better = 1 / better
 	}
-	if better <= 0 || math.IsNaN(better) { // a difference may be less than nothing
+	if better <= 0 || math.IsNaN(better) { // a difference may be negative
 		better = math.Inf(1)
 		if !*j.Met {
 			better = 0
@@ -147,6 +147,6 @@ func octaveName(octave int) string {
 
 func svgEscape(text string) string {
 	var escaped strings.Builder
-	_ = xml.EscapeText(&escaped, []byte(text)) // a builder takes everything
+	_ = xml.EscapeText(&escaped, []byte(text)) // a strings.Builder returns no error
 	return escaped.String()
 }

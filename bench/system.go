@@ -5,37 +5,37 @@ import (
 	"sync/atomic"
 )
 
-// settings are what a workload asks of a system.
+// settings are the requirements of a workload.
 type settings struct {
 	durable bool // a put returns when the record is on disk
-	shards  int  // logs that are ordered by themselves; 1 for one log
-	callers int  // how many producers there will be, for systems that can use that
+	shards  int  // independently ordered logs; 1 for one log
+	callers int  // the number of producers, for systems that can use it
 	batches bool // puts come in batches
-	apart   bool // a batch need not be stored as one, if that is faster
+	apart   bool // a batch may be stored in parts, if that is faster
 	secret  bool // records are encrypted; for braid only
 	disk    disk
 
-	queue bool          // records are received and acknowledged one by one, and may be gone then
+	queue bool          // records are received and acknowledged one by one, and may be deleted then
 	syncs *atomic.Int64 // counts the syncs of files, if it is not nil; for braid only
 }
 
-// system is one of those that are compared.
+// system is one of the compared systems.
 type system struct {
 	name string
 
-	// open opens the system in a directory, which is created if need be.
+	// open opens the system in a directory, which it creates if necessary.
 	open func(dir string, s settings) (store, error)
 
 	// durableOnly marks a system that cannot do without fsync.
 	durableOnly bool
 }
 
-// store is a system that is open.
+// store is an open system.
 type store interface {
-	// producer returns what the n-th producer uses. It belongs to one goroutine.
+	// producer returns the n-th producer. It belongs to one goroutine.
 	producer(n int) (producer, error)
 
-	// close ends everything, readers too, and returns when it has ended.
+	// close ends everything, including readers, and returns when all have ended.
 	close() error
 }
 
@@ -43,13 +43,13 @@ type store interface {
 type producer interface {
 	put(value []byte) error
 
-	// putBatch puts all values with one commit, or as near as the system comes.
+	// putBatch puts all values with one commit, or as close to that as the system gets.
 	putBatch(values [][]byte) error
 }
 
 // trimmer is a store that can drop its oldest records.
 type trimmer interface {
-	mark() uint64 // the place after everything that was put so far
+	mark() uint64 // the position after everything put so far
 	trim(before uint64) error
 }
 
@@ -58,45 +58,45 @@ const allShards = -1
 
 // scanner is a store that can be read from its beginning to its end.
 type scanner interface {
-	// scan reads the records of a shard, or of all, and returns how many they
-	// are and the sum of their sizes.
+	// scan reads the records of a shard, or of all, and returns their number and the sum of
+	// their sizes.
 	scan(shard int) (records, bytes int64, err error)
 }
 
-// follower is a store whose readers are told of new records.
+// follower is a store that notifies readers of new records.
 type follower interface {
 	// follow calls fn for each record that is put to the shard from now on, on
 	// one goroutine, until the store is closed.
 	follow(shard int, fn func(value []byte)) error
 }
 
-// consumerStore is a store with consumers that store how far they are.
+// consumerStore is a store with consumers that store their position.
 type consumerStore interface {
-	// consume starts one consumer of all shards, from the first record on, until the
-	// store is closed. It calls what reader returns for each record, on one goroutine;
-	// reader is called for each part of the records that has a goroutine of its own.
-	// The consumer checkpoints each record by itself, or else when that is best.
+	// consume starts one consumer of all shards, from the first record on, until the store is
+	// closed. Each goroutine that processes records calls reader once, and then the returned
+	// function for each record. With each, the consumer checkpoints every record; otherwise it
+	// checkpoints when that is best.
 	consume(each bool, reader func() func(value []byte)) error
 }
 
-// queueStore is a store that hands out its records one by one, each to one receiver at a
-// time, until they are acknowledged. It was opened with settings.queue.
+// queueStore is a store that delivers its records one by one, each to one receiver at a time,
+// until they are acknowledged. It was opened with settings.queue.
 type queueStore interface {
-	// receiver returns what the n-th consumer uses. It belongs to one goroutine.
+	// receiver returns the n-th consumer. It belongs to one goroutine.
 	receiver(n int) (receiver, error)
 }
 
 // receiver is a consumer of a queue.
 type receiver interface {
-	// receive waits for records, hides up to n of them from the others, calls fn with each
-	// and returns how many there were.
+	// receive waits for records, hides up to n of them from other receivers, calls fn with each
+	// and returns their number.
 	receive(ctx context.Context, n int, fn func(value []byte)) (int, error)
 
 	// acknowledge settles all records of the last receive.
 	acknowledge(ctx context.Context) error
 }
 
-// The systems. Raw Pebble is what all others are compared with.
+// The systems. All others are compared with raw Pebble.
 var (
 	braidSystem     = system{name: "braid", open: openBraid}
 	pebbleSystem    = system{name: "pebble", open: openPebble}
@@ -108,14 +108,14 @@ var (
 	// secretSystem is braid with a stream that is encrypted.
 	secretSystem = system{name: "braid, encrypted", open: openSecret}
 
-	// borrowSystem is braid with readers that keep no data beyond their turn, as those of
-	// raw Pebble.
+	// borrowSystem is braid with readers that borrow data for one turn of the loop, like those
+	// of raw Pebble.
 	borrowSystem = system{name: "braid, borrowed", open: openBorrowing}
 
 	allSystems = []system{braidSystem, pebbleSystem, jetstreamSystem, tidwallSystem, raftWALSystem, bboltSystem}
 )
 
-// systemsFor returns those that can be as durable, or as careless, as asked.
+// systemsFor returns the systems that support the durability.
 func systemsFor(durable bool) []system {
 	var found []system
 	for _, s := range allSystems {

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A system that did not store what it is given would be a fast one.
+// A system that stored nothing would be fast.
 func TestSystemsStoreWhatTheyAreGiven(t *testing.T) {
 	values := newValues(kib)[:50]
 	for _, durable := range []bool{true, false} {
@@ -26,7 +26,7 @@ func TestSystemsStoreWhatTheyAreGiven(t *testing.T) {
 					p, err := st.producer(n)
 					require.NoError(t, err)
 					if sys.name == floorSystem.name || sys.name == recycledFloorSystem.name {
-						// It is for one producer, so they take turns.
+						// It has one producer, so they take turns.
 						require.NoError(t, p.put(values[0]))
 						require.NoError(t, p.putBatch(values))
 						continue
@@ -119,8 +119,8 @@ func TestFollowersGetEveryRecord(t *testing.T) {
 
 var queueSystems = []system{braidSystem, jetstreamSystem, bboltSystem}
 
-// Two receivers get all records between them, each once, and what they have acknowledged
-// does not come again when the store is opened again.
+// Two receivers together get each record once, and acknowledged records do not come back when
+// the store is reopened.
 func TestReceiversShareTheRecords(t *testing.T) {
 	for _, sys := range queueSystems {
 		t.Run(sys.name, func(t *testing.T) {
@@ -171,7 +171,7 @@ func TestReceiversShareTheRecords(t *testing.T) {
 	}
 }
 
-// A table that loses what was not acknowledged would be no queue.
+// Records that were not acknowledged come back.
 func TestBboltReceivesAgainWhatWasNotAcknowledged(t *testing.T) {
 	st, err := openBbolt(filepath.Join(t.TempDir(), "data"), settings{durable: true, callers: 1})
 	require.NoError(t, err)
@@ -180,7 +180,7 @@ func TestBboltReceivesAgainWhatWasNotAcknowledged(t *testing.T) {
 	require.NoError(t, p.put([]byte("a")))
 	r, err := st.(queueStore).receiver(0)
 	require.NoError(t, err)
-	r.(*bboltReceiver).hides = 1 // ns, less than a commit takes
+	r.(*bboltReceiver).hides = 1 // ns, shorter than a commit
 	for range 3 {
 		var got []string
 		n, err := r.receive(t.Context(), 10, func(v []byte) { got = append(got, string(v)) })

@@ -13,11 +13,11 @@ import (
 
 const takePatience = time.Minute
 
-// leaseWorker is a worker that does nothing with its records.
+// leaseWorker is a worker that ignores its records.
 type leaseWorker struct {
 	db     *braid.DB
 	config consumer.Config
-	leases int // that it is to get
+	leases int // the number that it should get
 
 	cancel context.CancelFunc
 	ended  chan error
@@ -57,14 +57,14 @@ func (w *leaseWorker) start(ctx context.Context) error {
 	}
 }
 
-// stop stops the worker and returns when it has given back its leases. What Run returns
-// is that its context has ended.
+// stop stops the worker and returns when it has released its leases. Run returns the error of
+// its context.
 func (w *leaseWorker) stop() {
 	w.cancel()
 	<-w.ended
 }
 
-// takeShards is a worker alone with many shards, to which nothing comes.
+// takeShards has one worker with many shards that get no records.
 func takeShards() *workload {
 	w := &workload{
 		id:      "T10/worker",
@@ -99,7 +99,7 @@ func takeAll(e *environment, dir string, shards int) (metrics, error) {
 		}
 		defer w.stop()
 		m := metrics{takeMillis: millis(time.Since(began))}
-		wait(e.warmup) // for what the start has left over
+		wait(e.warmup) // until the work of the start is done
 		m[heapMiB] = float64(heapBytes()-before) / mib
 		used := usageNow()
 		wait(e.window)

@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// target is what braid is held to. It is judged by each round by itself, where
-// its systems ran one right after the other, and then by the median of rounds.
+// target is a target for braid. Its value is computed for each round, in which the systems ran
+// one right after the other; the median of the rounds is judged.
 type target struct {
 	id      string // such as "T12"; empty for that of its workload
 	name    string
@@ -28,20 +28,20 @@ type part struct {
 	Value float64 `json:"value"`
 }
 
-// verdict is a target and what came out.
+// verdict is the result for a target.
 type verdict struct {
 	target
 	value     float64 // the median of the rounds'
 	low, high float64 // the least and the greatest of the rounds'
 	parts     []part  // medians
-	known     bool    // false if a figure was not to be had, on this machine or in this run
+	known     bool    // false if a figure is unavailable on this machine or in this run
 	met       bool
 }
 
 func (t target) judge(rounds []round) verdict {
 	var values []float64
 	parts := make(map[string][]float64)
-	var names []string // of parts, in the order in which they are met
+	var names []string // of parts, in the order of their first use
 	for _, r := range rounds {
 		read, ok := t.value(r)
 		if !ok || math.IsNaN(read.value) {
@@ -69,7 +69,7 @@ func (t target) judge(rounds []round) verdict {
 	return v
 }
 
-// margin returns by which share of its limit the value is better than that; negative
+// margin returns how much better than its limit the value is, as a share of the limit; negative
 // if it is worse.
 func (v verdict) margin() float64 {
 	m := (v.limit - v.value) / math.Abs(v.limit)
@@ -85,7 +85,7 @@ func (r round) figure(entry, metric string) (float64, bool) {
 	return v, ok
 }
 
-// ratio returns how an entry's metric compares with another's.
+// ratio returns the ratio of an entry's metric to another's.
 func (r round) ratio(entry, metric, other, otherMetric string) (float64, bool) {
 	a, ok := r.figure(entry, metric)
 	b, alsoOK := r.figure(other, otherMetric)
@@ -100,7 +100,7 @@ func ratioTo(metric, entry, other string) func(r round) (reading, bool) {
 	}
 }
 
-// atLeastTimes holds braid's metric to a multiple of another entry's.
+// atLeastTimes requires that braid's metric is at least a multiple of another entry's.
 func atLeastTimes(limit float64, metric, other string) target {
 	return target{
 		name:  fmt.Sprintf("%s ≥ %s × %s", metric, number(limit), other),
@@ -109,7 +109,7 @@ func atLeastTimes(limit float64, metric, other string) target {
 	}
 }
 
-// atMostTimes holds braid's metric to at most a multiple of another entry's.
+// atMostTimes requires that braid's metric is at most a multiple of another entry's.
 func atMostTimes(limit float64, metric, other string) target {
 	return target{
 		name:  fmt.Sprintf("%s ≤ %s × %s", metric, number(limit), other),
@@ -118,7 +118,7 @@ func atMostTimes(limit float64, metric, other string) target {
 	}
 }
 
-// aheadOfPeers holds braid's metric to that of the best of all other systems.
+// aheadOfPeers requires that braid's metric is at least that of the best other system.
 func aheadOfPeers(metric string) target {
 	return target{
 		name:  metric + " ≥ 1 × the best peer",
@@ -131,8 +131,8 @@ func aheadOfPeers(metric string) target {
 	}
 }
 
-// bestPeer returns the greatest metric that a system other than braid has in the round,
-// and that system; or no name.
+// bestPeer returns the greatest metric of a system other than braid in the round, and that
+// system; "" if there is none.
 func bestPeer(r round, metric string) (best float64, name string) {
 	for _, s := range allSystems {
 		if v, ok := r.figure(s.name, metric); ok && s.name != braidSystem.name && v > best {
@@ -142,14 +142,14 @@ func bestPeer(r round, metric string) (best float64, name string) {
 	return best, name
 }
 
-// atLeast holds a metric of an entry to a figure.
+// atLeast requires a minimum of an entry's metric.
 func atLeast(limit float64, entry, metric string) target {
 	t := atMost(limit, entry, metric)
 	t.name, t.atLeast = fmt.Sprintf("%s ≥ %s", metric, number(limit)), true
 	return t
 }
 
-// atMost holds a metric of an entry to a figure.
+// atMost requires a maximum of an entry's metric.
 func atMost(limit float64, entry, metric string) target {
 	return target{
 		name:  fmt.Sprintf("%s ≤ %s", metric, number(limit)),
@@ -161,8 +161,7 @@ func atMost(limit float64, entry, metric string) target {
 	}
 }
 
-// beyondAtMost holds a metric of an entry to at most so much more than a metric of
-// another one.
+// beyondAtMost limits the difference of a metric of an entry to a metric of another one.
 func beyondAtMost(limit float64, entry, metric, other, otherMetric string) target {
 	return target{
 		name:  fmt.Sprintf("%s − %s of %s ≤ %s", metric, otherMetric, other, number(limit)),

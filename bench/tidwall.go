@@ -10,8 +10,8 @@ import (
 // tidwallStore is a log of segment files. Its indexes must follow one another,
 // so puts take turns.
 //
-// It opens real files. On a simulated disk its syncs are switched off, and a put waits in
-// its turn instead.
+// It opens real files. On a simulated disk its syncs are switched off, and each put waits
+// instead.
 type tidwallStore struct {
 	mu   sync.Mutex // guards last, and the log's order
 	log  *wal.Log
@@ -31,7 +31,7 @@ func openTidwall(dir string, s settings) (store, error) {
 	}
 	last, err := log.LastIndex()
 	if err != nil {
-		_ = log.Close() // the first error tells more
+		_ = log.Close() // the first error says more
 		return nil, err
 	}
 	t.log, t.last = log, last
@@ -73,5 +73,5 @@ func (p *tidwallProducer) putBatch(values [][]byte) error {
 		s.last++
 		p.batch.Write(s.last, v)
 	}
-	return s.wrote(s.log.WriteBatch(&p.batch)) // which clears it
+	return s.wrote(s.log.WriteBatch(&p.batch)) // clears the batch
 }

@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// usage is what the process has used up to some moment.
+// usage is the resources that the process has used up to a moment.
 type usage struct {
 	at             time.Time
-	cpu            time.Duration // of all threads; 0 where it is not known
+	cpu            time.Duration // of all threads; 0 where unknown
 	allocs, allocB uint64
 }
 
@@ -23,7 +23,7 @@ func usageNow() usage {
 	return usage{at: time.Now(), cpu: cpuTime(), allocs: m.Mallocs, allocB: m.TotalAlloc}
 }
 
-// perRecord adds what was used since an earlier moment, for each of n records.
+// perRecord adds the usage since an earlier moment, divided by n records.
 func (u usage) perRecord(m metrics, since usage, n float64) {
 	if n == 0 {
 		return
@@ -38,8 +38,8 @@ func (u usage) perRecord(m metrics, since usage, n float64) {
 func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
 func millis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// bytesWritten returns how much the process has given to disks, which Linux
-// counts, and whether that is known.
+// bytesWritten returns the bytes that the process has written to disks. They are known only on
+// Linux.
 func bytesWritten() (n int64, known bool) {
 	data, err := os.ReadFile("/proc/self/io")
 	if err != nil {
@@ -54,11 +54,11 @@ func bytesWritten() (n int64, known bool) {
 	return 0, false
 }
 
-// diskBytes returns the sizes of all files below dir. Files come and go
-// meanwhile; what is gone counts nothing.
+// diskBytes returns the total size of all files below dir. A file that is removed meanwhile
+// counts 0.
 func diskBytes(dir string) int64 {
 	var total int64
-	// The function never returns an error, so neither does WalkDir.
+	// The function returns no error, so WalkDir returns none.
 	_ = filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return nil
@@ -71,10 +71,10 @@ func diskBytes(dir string) int64 {
 	return total
 }
 
-// heapBytes returns what is alive on Go's heap.
+// heapBytes returns the live bytes on Go's heap.
 func heapBytes() int64 {
 	runtime.GC()
-	runtime.GC() // what finalizers and pools held after the first
+	runtime.GC() // frees memory that finalizers and pools held after the first
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)

@@ -8,12 +8,12 @@ const (
 	gib = 1 << 30
 )
 
-// valuePoolBytes is far more than what any system compresses together, so that
-// no value meets itself.
+// valuePoolBytes is far more than any system compresses together, so that no value is
+// compressed with its copy.
 const valuePoolBytes = 8 * mib
 
-// newValues returns values of that size that are half compressible: one half
-// random, one half constant. They are the same in every run.
+// newValues returns values of that size that are half compressible: one half random, one half
+// constant. They are equal in every run.
 func newValues(size int) [][]byte {
 	random := rand.NewChaCha8([32]byte{'b', 'r', 'a', 'i', 'd'})
 	values := make([][]byte, max(1, valuePoolBytes/size))
@@ -24,13 +24,13 @@ func newValues(size int) [][]byte {
 	return values
 }
 
-// valueCursor walks through values, forever.
+// valueCursor cycles through values.
 type valueCursor struct {
 	values [][]byte
 	at     int
 }
 
-// startValues returns a cursor for the n-th producer, away from the others'.
+// startValues returns a cursor for the n-th producer, far from those of the others.
 func startValues(values [][]byte, n int) valueCursor {
 	return valueCursor{values, n * 7919 % len(values)}
 }
@@ -40,7 +40,7 @@ func (c *valueCursor) next() []byte {
 	return c.values[c.at]
 }
 
-// fill replaces all of batch by the next values.
+// fill replaces the elements of batch by the next values.
 func (c *valueCursor) fill(batch [][]byte) {
 	for i := range batch {
 		batch[i] = c.next()

@@ -34,7 +34,7 @@ func wakeWorkloads() []*workload {
 // oneWaiting is one reader that waits for each record.
 var oneWaiting = waiting{producers: 1, shards: 1, readers: 1, pace: time.Millisecond}
 
-// waiting is producers and readers at work at the same time.
+// waiting has producers and waiting readers at the same time.
 type waiting struct {
 	producers, shards, readers int
 	pace                       time.Duration
@@ -95,9 +95,9 @@ func (w waiting) run(e *environment, dir string, sys system) (m metrics, err err
 	}, nil
 }
 
-// sampleEvery returns how many deliveries a reader lets pass for each whose
-// latency it takes. At full speed a look at the clock and a histogram for each of
-// a thousand readers would be a good part of what is measured.
+// sampleEvery returns how many deliveries of a reader there are for each measured one. At full
+// speed, reading the clock and a histogram for each of a thousand readers would distort the
+// result.
 func (w waiting) sampleEvery() int64 {
 	if w.pace > 0 {
 		return 1
@@ -105,12 +105,12 @@ func (w waiting) sampleEvery() int64 {
 	return 16
 }
 
-// reader is what one reader has got. It belongs to the goroutine that calls got.
+// reader has the counts of one reader. It belongs to the goroutine that calls got.
 type reader struct {
 	start     time.Time
 	phase     *phase
 	every     int64        // as sampleEvery says
-	delivered *atomic.Bool // set when any reader has got something that counts
+	delivered *atomic.Bool // set when any reader has got a record that counts
 
 	records int64 // that count
 	latency histogram

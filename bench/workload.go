@@ -11,12 +11,12 @@ import (
 	"time"
 )
 
-// metrics are the figures of one sample, by the names below.
+// metrics has the figures of one sample, by the names below.
 type metrics map[string]float64
 
-// Names of metrics, which are the titles of columns too.
+// Names of metrics, which are also the titles of columns.
 const (
-	secondsMeasured  = "seconds" // what rates are taken over
+	secondsMeasured  = "seconds" // the duration behind rates
 	recordsPerSecond = "records/s"
 	mbPerSecond      = "MB/s"
 	p50Micros        = "p50 us"
@@ -26,17 +26,17 @@ const (
 	cpuPerRecord     = "CPU us/rec"
 )
 
-// workload is one thing that is measured, with one or several systems.
+// workload is one measurement of one or several systems.
 type workload struct {
-	id      string // what -run is matched with, such as "T1/puts-c16"
+	id      string // matched by -run, such as "T1/puts-c16"
 	about   string
 	main    string   // the metric whose ratio counts
 	columns []string // further metrics to show, in order
-	base    string   // the entry that ratios are taken to; raw Pebble if empty
+	base    string   // the entry that others are compared with; raw Pebble if empty
 	repeats int      // instead of the environment's, unless it is 0
 	entries []entry
 	targets []target
-	notes   []string // what a reader has to know about the figures
+	notes   []string // notes on the figures
 }
 
 // entry is a system doing the workload.
@@ -47,7 +47,7 @@ type entry struct {
 	disk disk
 }
 
-// entriesOf returns one entry for each system, all doing the same.
+// entriesOf returns one entry for each system, with the same measurement.
 func entriesOf(systems []system, run func(env *environment, dir string, s system) (metrics, error)) []entry {
 	var entries []entry
 	for _, s := range systems {
@@ -58,32 +58,32 @@ func entriesOf(systems []system, run func(env *environment, dir string, s system
 	return entries
 }
 
-// environment is how long and how much.
+// environment has the durations and sizes of measurements.
 type environment struct {
-	dir     string        // where samples make their directories
+	dir     string        // the parent of the samples' directories
 	repeats int           // of each workload
-	window  time.Duration // that a sample measures, after warmup
+	window  time.Duration // the measured time of a sample, after warmup
 	warmup  time.Duration
 	load    int64 // bytes to be read
 	sustain int64 // bytes to be written by the workloads that write long
-	retain  int64 // bytes that these keep when they trim
-	records int   // to open with
+	retain  int64 // bytes that these retain when they trim
+	records int   // in the store of open workloads
 
-	// What servers need. It is made when it is first asked for, and an error that is
-	// skipped says why it cannot be had.
+	// The needs of servers, made at the first use. An error of type skipped says why they are
+	// unavailable.
 	npmPackages  func() (dir string, err error)
 	braidKinesis func() (program string, err error)
 }
 
-// round is one repeat of a workload: what each entry has shown.
+// round is one repeat of a workload: the metrics of each entry.
 type round map[string]metrics
 
-// rounds returns how often a workload is measured.
+// rounds returns the number of repeats of a workload.
 func (e *environment) rounds(w *workload) int { return cmp.Or(w.repeats, e.repeats) }
 
-// runWorkload takes the entries in turn, beginning with another one each time, so
-// that what changes on the machine meanwhile hits all alike. An entry that cannot run
-// here is left out, and a note of the workload says why.
+// runWorkload runs the entries in turn, beginning with another one in each round, so that
+// changes of the machine affect all alike. It omits an entry that cannot run on this machine,
+// and a note of the workload says why.
 func (e *environment) runWorkload(w *workload, progress func(entry string, repeat int)) ([]round, error) {
 	rounds := make([]round, e.rounds(w))
 	without := make(map[string]bool)

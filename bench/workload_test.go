@@ -53,15 +53,15 @@ func tiny(t *testing.T) *environment {
 	}
 }
 
-// Every entry of every workload but those of servers, which start other programs, runs,
-// and all targets can be judged by what they measure.
+// Every entry of every workload runs, except servers, which start other programs. Their metrics
+// are enough to judge all targets.
 func TestEveryWorkloadRuns(t *testing.T) {
 	if testing.Short() {
 		t.Skip("some of it has to make 10,000 shards")
 	}
 	e := tiny(t)
 	disks := []disk{{}}
-	if runtime.GOOS == "linux" { // others simulate none
+	if runtime.GOOS == "linux" { // other systems have no simulated disks
 		disks = append(disks, disk{sync: 50 * time.Microsecond})
 	}
 	for _, w := range workloads(disks) {
@@ -82,7 +82,7 @@ func TestEveryWorkloadRuns(t *testing.T) {
 			}
 			for _, target := range w.targets {
 				if target.name == atMost(1.65, "", writtenTimes).name {
-					continue // it is not known on every system
+					continue // unknown on some systems
 				}
 				require.True(t, target.judge(rounds).known, target.name)
 			}

@@ -5,12 +5,12 @@ import (
 	"math"
 )
 
-// putColumns are shown of all workloads that put records for a while.
+// putColumns are the columns of all workloads that put records for a while.
 var putColumns = []string{p50Micros, p99Micros, allocsPerRecord, bytesPerRecord, cpuPerRecord}
 
 const batchRecords = 500 // of a batch of T2
 
-// putting returns entries of systems under a load.
+// putting returns one entry for each system under a load.
 func putting(systems []system, s settings, producers, batch, size int) []entry {
 	s.callers, s.batches = producers, batch > 0
 	entries := entriesOf(systems, func(e *environment, dir string, sys system) (metrics, error) {
@@ -58,7 +58,7 @@ func durableWorkloads(d disk) []*workload {
 	return append(all, one, manyShards("T6/batches", 1000, 4, d), manyShards("T6/puts-c256", 0, 256, d))
 }
 
-// carelessWorkloads are T4, which no disk matters to.
+// carelessWorkloads are T4, which do not depend on a disk.
 func carelessWorkloads() []*workload {
 	return []*workload{carelessPuts(1), carelessPuts(16)}
 }
@@ -80,15 +80,15 @@ func durablePuts(id string, producers int, d disk) *workload {
 	return w
 }
 
-// readyGroupsOf returns the floor of a load whose calls together bring so many records.
+// readyGroupsOf returns the floor of a load with that many records in concurrent calls.
 func readyGroupsOf(records, size int, d disk) entry {
 	e := putting([]system{floorSystem}, settings{durable: true, shards: 1, disk: d}, 1, records, size)[0]
 	e.name = readyGroups
 	return e
 }
 
-// cpuTargets is T12 on the disk. On a simulated one nothing is judged: to wait costs some
-// CPU time, too.
+// cpuTargets is T12 on the disk. A simulated disk has no target: waiting costs some CPU time,
+// too.
 func (d disk) cpuTargets(limit float64) []target {
 	if d.simulated() {
 		return nil
@@ -96,8 +96,8 @@ func (d disk) cpuTargets(limit float64) []target {
 	return []target{cpuTarget(limit)}
 }
 
-// noAllocations holds braid to so many allocations for a put. The figure is the whole
-// process's, so what flushes allocate meanwhile is rounded away.
+// noAllocations is a target for braid's allocations per put. The figure is of the whole
+// process, so allocations of flushes are rounded away.
 func noAllocations(limit float64) target {
 	t := atMost(limit, braidSystem.name, allocsPerRecord)
 	value := t.value
@@ -161,7 +161,7 @@ func carelessPuts(producers int) *workload {
 	}
 }
 
-// shardCounts are those of T6.
+// shardCounts are the numbers of shards in T6.
 var shardCounts = []int{1, 64, 1000, 10_000}
 
 // manyShards is the same load on 1 to 10,000 shards.

@@ -11,51 +11,51 @@ import (
 // The metrics of the collection itself.
 const (
 	completeName = "braid.collection.complete"
-	completeHelp = "1 if applications and queues could be asked in time, 0 if not: then they are missing."
+	completeHelp = "1 if applications and queues answered in time; 0 if not, and their metrics are missing."
 	omittedName  = "braid.collection.omitted"
-	omittedHelp  = "Streams, shards, applications and queues that have no series of their own."
+	omittedHelp  = "Streams, shards, applications and queues without series of their own."
 )
 
 var ofDatabase = []row[braid.Metrics]{
 	{name: "braid.streams", help: "Streams that exist.", unit: "{stream}", kind: gauge, number: func(m *braid.Metrics) float64 { return float64(m.Streams) }},
-	{name: "braid.shards", help: "Shards of all streams, closed ones too.", unit: "{shard}", kind: gauge, number: func(m *braid.Metrics) float64 { return float64(m.Shards) }},
+	{name: "braid.shards", help: "Shards of all streams, including closed ones.", unit: "{shard}", kind: gauge, number: func(m *braid.Metrics) float64 { return float64(m.Shards) }},
 	{name: "braid.queues", help: "Queues that exist.", unit: "{queue}", kind: gauge, number: func(m *braid.Metrics) float64 { return float64(m.Queues) }},
-	{name: "braid.epochs", help: "Epochs that the log consists of.", unit: "{epoch}", kind: gauge, number: func(m *braid.Metrics) float64 { return float64(m.Epochs) }},
+	{name: "braid.epochs", help: "Epochs of the log.", unit: "{epoch}", kind: gauge, number: func(m *braid.Metrics) float64 { return float64(m.Epochs) }},
 	{name: "braid.put.records", help: "Records that became visible.", unit: "{record}", kind: counter, number: func(m *braid.Metrics) float64 { return float64(m.RecordsPut) }},
 	{name: "braid.put.data", help: "Partition keys and data of the records that became visible.", unit: "By", kind: counter, number: func(m *braid.Metrics) float64 { return float64(m.BytesPut) }},
-	{name: "braid.put.duration", help: "How long puts took until their records were visible. Of puts that wait for no disk one in 64 is measured.", unit: "s", kind: histogram, times: func(m *braid.Metrics) braid.Histogram { return m.PutTimes }},
+	{name: "braid.put.duration", help: "The time from a put until its records are visible. Of puts that do not wait for the disk, one in 64 is measured.", unit: "s", kind: histogram, times: func(m *braid.Metrics) braid.Histogram { return m.PutTimes }},
 	{name: "braid.put.throttled", help: "Records that were refused with ErrThroughputExceeded.", unit: "{record}", kind: counter, number: func(m *braid.Metrics) float64 { return float64(m.PutsThrottled) }},
-	{name: "braid.commits", help: "Commits, which many puts share.", unit: "{commit}", kind: counter, number: func(m *braid.Metrics) float64 { return float64(m.Commits) }},
-	{name: "braid.commit.duration", help: "How long commits took. Of those that wait for no disk one in 64 is measured.", unit: "s", kind: histogram, times: func(m *braid.Metrics) braid.Histogram { return m.CommitTimes }},
-	{name: "braid.sync.duration", help: "How long syncs of the log took.", unit: "s", kind: histogram, times: func(m *braid.Metrics) braid.Histogram { return m.SyncTimes }},
-	{name: "braid.sync.last.duration", help: "How long the last sync of the log took.", unit: "s", kind: gauge, number: func(m *braid.Metrics) float64 { return m.SyncTime.Seconds() }},
+	{name: "braid.commits", help: "Commits. Many puts can share one.", unit: "{commit}", kind: counter, number: func(m *braid.Metrics) float64 { return float64(m.Commits) }},
+	{name: "braid.commit.duration", help: "The duration of commits. Of those that do not wait for the disk, one in 64 is measured.", unit: "s", kind: histogram, times: func(m *braid.Metrics) braid.Histogram { return m.CommitTimes }},
+	{name: "braid.sync.duration", help: "The duration of syncs of the log.", unit: "s", kind: histogram, times: func(m *braid.Metrics) braid.Histogram { return m.SyncTimes }},
+	{name: "braid.sync.last.duration", help: "The duration of the last sync of the log.", unit: "s", kind: gauge, number: func(m *braid.Metrics) float64 { return m.SyncTime.Seconds() }},
 	{name: "braid.read.throttled", help: "Calls of GetRecords that were refused with ErrThroughputExceeded.", unit: "{call}", kind: counter, number: func(m *braid.Metrics) float64 { return float64(m.ReadsThrottled) }},
 	{name: "braid.read.pages", help: "Pages of records that were read.", unit: "{page}", kind: counter, label: "from", value: "memory", number: func(m *braid.Metrics) float64 { return float64(m.TailReads) }},
 	{name: "braid.read.pages", help: "Pages of records that were read.", unit: "{page}", kind: counter, label: "from", value: "store", number: func(m *braid.Metrics) float64 { return float64(m.StoreReads) }},
 	{name: "braid.tail.size", help: "Records held in memory for readers at the tip.", unit: "By", kind: gauge, number: func(m *braid.Metrics) float64 { return float64(m.TailBytes) }},
 	{name: "braid.disk.size", help: "All files of the database.", unit: "By", kind: gauge, number: func(m *braid.Metrics) float64 { return float64(m.DiskBytes) }},
-	{name: "braid.disk.full", help: "1 while writes are refused for want of space or another resource.", unit: "1", kind: gauge, number: func(m *braid.Metrics) float64 { return boolean(m.DiskFull) }},
+	{name: "braid.disk.full", help: "1 while writes are refused for lack of space or of another resource.", unit: "1", kind: gauge, number: func(m *braid.Metrics) float64 { return boolean(m.DiskFull) }},
 	{name: "braid.failed", help: "1 once writes are refused until the database is opened again.", unit: "1", kind: gauge, number: func(m *braid.Metrics) float64 { return boolean(m.Failed != nil) }},
 	{name: "braid.wal.size", help: "Files of the write-ahead log.", unit: "By", kind: gauge, number: func(m *braid.Metrics) float64 { return float64(m.WALBytes) }},
-	{name: "braid.memtable.size", help: "What is gathered in memory and not yet in a table.", unit: "By", kind: gauge, number: func(m *braid.Metrics) float64 { return float64(m.MemtableBytes) }},
+	{name: "braid.memtable.size", help: "Data in memory that is not in a table yet.", unit: "By", kind: gauge, number: func(m *braid.Metrics) float64 { return float64(m.MemtableBytes) }},
 	{name: "braid.tables", help: "Tables on disk.", unit: "{table}", kind: gauge, number: func(m *braid.Metrics) float64 { return float64(m.Tables) }},
-	{name: "braid.flush.data", help: "What was written to tables the first time.", unit: "By", kind: counter, number: func(m *braid.Metrics) float64 { return float64(m.BytesFlushed) }},
-	{name: "braid.compaction.data", help: "What was written to tables again.", unit: "By", kind: counter, number: func(m *braid.Metrics) float64 { return float64(m.BytesCompacted) }},
+	{name: "braid.flush.data", help: "Data written to tables from memory.", unit: "By", kind: counter, number: func(m *braid.Metrics) float64 { return float64(m.BytesFlushed) }},
+	{name: "braid.compaction.data", help: "Data rewritten by compactions.", unit: "By", kind: counter, number: func(m *braid.Metrics) float64 { return float64(m.BytesCompacted) }},
 	{name: "braid.compactions", help: "Compactions of tables.", unit: "{compaction}", kind: counter, number: func(m *braid.Metrics) float64 { return float64(m.Compactions) }},
 	{name: "braid.cache.size", help: "Blocks of tables held in memory.", unit: "By", kind: gauge, number: func(m *braid.Metrics) float64 { return float64(m.CacheBytes) }},
 	{name: "braid.cache.requests", help: "Requests for blocks of tables.", unit: "{request}", kind: counter, label: "result", value: "hit", number: func(m *braid.Metrics) float64 { return float64(m.CacheHits) }},
 	{name: "braid.cache.requests", help: "Requests for blocks of tables.", unit: "{request}", kind: counter, label: "result", value: "miss", number: func(m *braid.Metrics) float64 { return float64(m.CacheMisses) }},
 	{name: "braid.snapshots.open", help: "Snapshots that running transactions hold.", unit: "{snapshot}", kind: gauge, number: func(m *braid.Metrics) float64 { return float64(m.OpenSnapshots) }},
 	{name: "braid.iterators.open", help: "Iterators that running reads and compactions hold.", unit: "{iterator}", kind: gauge, number: func(m *braid.Metrics) float64 { return float64(m.OpenIterators) }},
-	{name: "braid.write.errors", help: "Writes of tables that failed and were tried again.", unit: "{error}", kind: counter, number: func(m *braid.Metrics) float64 { return float64(m.WriteErrors) }},
+	{name: "braid.write.errors", help: "Failed writes of tables, which are retried.", unit: "{error}", kind: counter, number: func(m *braid.Metrics) float64 { return float64(m.WriteErrors) }},
 }
 
 var ofStream = []row[braid.StreamMetrics]{
 	{name: "braid.stream.shards", help: "Shards of the stream.", unit: "{shard}", kind: gauge, label: "state", value: "open", labels: []string{"stream"}, number: func(m *braid.StreamMetrics) float64 { return float64(m.OpenShards) }},
 	{name: "braid.stream.shards", help: "Shards of the stream.", unit: "{shard}", kind: gauge, label: "state", value: "closed", labels: []string{"stream"}, number: func(m *braid.StreamMetrics) float64 { return float64(m.Shards - m.OpenShards) }},
 	{name: "braid.stream.queues", help: "Queues of the stream.", unit: "{queue}", kind: gauge, labels: []string{"stream"}, number: func(m *braid.StreamMetrics) float64 { return float64(m.Queues) }},
-	{name: "braid.stream.stored.records", help: "Records that are stored.", unit: "{record}", kind: gauge, labels: []string{"stream"}, number: func(m *braid.StreamMetrics) float64 { return float64(m.Records) }},
-	{name: "braid.stream.stored.data", help: "Partition keys and data of the records that are stored.", unit: "By", kind: gauge, labels: []string{"stream"}, number: func(m *braid.StreamMetrics) float64 { return float64(m.Bytes) }},
+	{name: "braid.stream.stored.records", help: "Stored records.", unit: "{record}", kind: gauge, labels: []string{"stream"}, number: func(m *braid.StreamMetrics) float64 { return float64(m.Records) }},
+	{name: "braid.stream.stored.data", help: "Partition keys and data of the stored records.", unit: "By", kind: gauge, labels: []string{"stream"}, number: func(m *braid.StreamMetrics) float64 { return float64(m.Bytes) }},
 	{name: "braid.stream.put.records", help: "Records that were put.", unit: "{record}", kind: counter, labels: []string{"stream"}, number: func(m *braid.StreamMetrics) float64 { return float64(m.RecordsPut) }},
 	{name: "braid.stream.put.data", help: "Partition keys and data that were put.", unit: "By", kind: counter, labels: []string{"stream"}, number: func(m *braid.StreamMetrics) float64 { return float64(m.BytesPut) }},
 	{name: "braid.stream.put.throttled", help: "Records that were refused with ErrThroughputExceeded.", unit: "{record}", kind: counter, labels: []string{"stream"}, number: func(m *braid.StreamMetrics) float64 { return float64(m.PutsThrottled) }},
@@ -65,8 +65,8 @@ var ofStream = []row[braid.StreamMetrics]{
 }
 
 var ofShard = []row[braid.ShardMetrics]{
-	{name: "braid.shard.stored.records", help: "Records that are stored.", unit: "{record}", kind: gauge, labels: []string{"stream", "shard"}, number: func(m *braid.ShardMetrics) float64 { return float64(m.Records) }},
-	{name: "braid.shard.stored.data", help: "Partition keys and data of the records that are stored.", unit: "By", kind: gauge, labels: []string{"stream", "shard"}, number: func(m *braid.ShardMetrics) float64 { return float64(m.Bytes) }},
+	{name: "braid.shard.stored.records", help: "Stored records.", unit: "{record}", kind: gauge, labels: []string{"stream", "shard"}, number: func(m *braid.ShardMetrics) float64 { return float64(m.Records) }},
+	{name: "braid.shard.stored.data", help: "Partition keys and data of the stored records.", unit: "By", kind: gauge, labels: []string{"stream", "shard"}, number: func(m *braid.ShardMetrics) float64 { return float64(m.Bytes) }},
 	{name: "braid.shard.put.records", help: "Records that were put.", unit: "{record}", kind: counter, labels: []string{"stream", "shard"}, number: func(m *braid.ShardMetrics) float64 { return float64(m.RecordsPut) }},
 	{name: "braid.shard.put.data", help: "Partition keys and data that were put.", unit: "By", kind: counter, labels: []string{"stream", "shard"}, number: func(m *braid.ShardMetrics) float64 { return float64(m.BytesPut) }},
 	{name: "braid.shard.put.throttled", help: "Records that were refused with ErrThroughputExceeded.", unit: "{record}", kind: counter, labels: []string{"stream", "shard"}, number: func(m *braid.ShardMetrics) float64 { return float64(m.PutsThrottled) }},
@@ -76,9 +76,9 @@ var ofShard = []row[braid.ShardMetrics]{
 }
 
 var ofApp = []row[consumer.Status]{
-	{name: "braid.app.behind.records", help: "Records that are not processed.", unit: "{record}", kind: gauge, labels: []string{"app"}, number: func(m *consumer.Status) float64 { return float64(m.BehindRecords) }},
-	{name: "braid.app.behind.data", help: "Partition keys and data of the records that are not processed.", unit: "By", kind: gauge, labels: []string{"app"}, number: func(m *consumer.Status) float64 { return float64(m.BehindBytes) }},
-	{name: "braid.app.behind.age", help: "The age of the oldest record that is not processed; 0 without any.", unit: "s", kind: gauge, labels: []string{"app"}, number: func(m *consumer.Status) float64 { return m.BehindLatest.Seconds() }},
+	{name: "braid.app.behind.records", help: "Records that are not processed yet.", unit: "{record}", kind: gauge, labels: []string{"app"}, number: func(m *consumer.Status) float64 { return float64(m.BehindRecords) }},
+	{name: "braid.app.behind.data", help: "Partition keys and data of the records that are not processed yet.", unit: "By", kind: gauge, labels: []string{"app"}, number: func(m *consumer.Status) float64 { return float64(m.BehindBytes) }},
+	{name: "braid.app.behind.age", help: "The age of the oldest record that is not processed yet; 0 if there is none.", unit: "s", kind: gauge, labels: []string{"app"}, number: func(m *consumer.Status) float64 { return m.BehindLatest.Seconds() }},
 	{name: "braid.app.workers", help: "Workers in this process.", unit: "{worker}", kind: gauge, labels: []string{"app"}, number: func(m *consumer.Status) float64 { return float64(len(m.Workers)) }},
 	{name: "braid.app.paused", help: "1 while the application is paused as a whole.", unit: "1", kind: gauge, labels: []string{"app"}, number: func(m *consumer.Status) float64 { return boolean(m.Paused) }},
 	{name: "braid.app.streams", help: "Streams that are not processed.", unit: "{stream}", kind: gauge, label: "state", value: "awaited", labels: []string{"app"}, number: func(m *consumer.Status) float64 {
@@ -97,19 +97,19 @@ var ofApp = []row[consumer.Status]{
 }
 
 var ofWorker = []row[consumer.Metrics]{
-	{name: "braid.worker.processed.records", help: "Records that were processed, even those that came again.", unit: "{record}", kind: counter, labels: []string{"app", "worker"}, number: func(m *consumer.Metrics) float64 { return float64(m.Records) }},
+	{name: "braid.worker.processed.records", help: "Records that were processed, including repeated ones.", unit: "{record}", kind: counter, labels: []string{"app", "worker"}, number: func(m *consumer.Metrics) float64 { return float64(m.Records) }},
 	{name: "braid.worker.processed.data", help: "Partition keys and data that were processed.", unit: "By", kind: counter, labels: []string{"app", "worker"}, number: func(m *consumer.Metrics) float64 { return float64(m.Bytes) }},
 	{name: "braid.worker.batches", help: "Batches that were processed.", unit: "{batch}", kind: counter, labels: []string{"app", "worker"}, number: func(m *consumer.Metrics) float64 { return float64(m.Batches) }},
-	{name: "braid.worker.process.duration", help: "How long calls of ProcessRecords took.", unit: "s", kind: histogram, labels: []string{"app", "worker"}, times: func(m *consumer.Metrics) braid.Histogram { return m.ProcessTimes }},
-	{name: "braid.worker.latency", help: "How long after its arrival the first record of a batch was processed.", unit: "s", kind: histogram, labels: []string{"app", "worker"}, times: func(m *consumer.Metrics) braid.Histogram { return m.Latencies }},
+	{name: "braid.worker.process.duration", help: "The duration of calls of ProcessRecords.", unit: "s", kind: histogram, labels: []string{"app", "worker"}, times: func(m *consumer.Metrics) braid.Histogram { return m.ProcessTimes }},
+	{name: "braid.worker.latency", help: "The time from the arrival of the first record of a batch until it was processed.", unit: "s", kind: histogram, labels: []string{"app", "worker"}, times: func(m *consumer.Metrics) braid.Histogram { return m.Latencies }},
 	{name: "braid.worker.failures", help: "Calls of ProcessRecords that returned an error.", unit: "{call}", kind: counter, labels: []string{"app", "worker"}, number: func(m *consumer.Metrics) float64 { return float64(m.Failures) }},
 	{name: "braid.worker.failed.records", help: "Records that failed on their last attempt.", unit: "{record}", kind: counter, label: "outcome", value: "skipped", labels: []string{"app", "worker"}, number: func(m *consumer.Metrics) float64 { return float64(m.Skipped) }},
 	{name: "braid.worker.failed.records", help: "Records that failed on their last attempt.", unit: "{record}", kind: counter, label: "outcome", value: "dead letter", labels: []string{"app", "worker"}, number: func(m *consumer.Metrics) float64 { return float64(m.DeadLettered) }},
-	{name: "braid.worker.stops", help: "How often an error has stopped a shard until Resume.", unit: "{shard}", kind: counter, labels: []string{"app", "worker"}, number: func(m *consumer.Metrics) float64 { return float64(m.Stops) }},
-	{name: "braid.worker.gaps", help: "Stretches of records that were removed before they were processed.", unit: "{gap}", kind: counter, labels: []string{"app", "worker"}, number: func(m *consumer.Metrics) float64 { return float64(m.Gaps) }},
-	{name: "braid.worker.leases.taken", help: "How often the worker has begun with a shard.", unit: "{lease}", kind: counter, labels: []string{"app", "worker"}, number: func(m *consumer.Metrics) float64 { return float64(m.LeasesTaken) }},
-	{name: "braid.worker.checkpoints", help: "Checkpoints that were stored.", unit: "{checkpoint}", kind: counter, labels: []string{"app", "worker"}, number: func(m *consumer.Metrics) float64 { return float64(m.Checkpoints) }},
-	{name: "braid.worker.checkpoint.timestamp", help: "The Unix time of the last checkpoint that was stored; 0 for none.", unit: "s", kind: gauge, labels: []string{"app", "worker"}, number: func(m *consumer.Metrics) float64 { return timestamp(m.LastCheckpoint) }},
+	{name: "braid.worker.stops", help: "How often an error stopped a shard until Resume.", unit: "{shard}", kind: counter, labels: []string{"app", "worker"}, number: func(m *consumer.Metrics) float64 { return float64(m.Stops) }},
+	{name: "braid.worker.gaps", help: "Ranges of records that were removed before they were processed.", unit: "{gap}", kind: counter, labels: []string{"app", "worker"}, number: func(m *consumer.Metrics) float64 { return float64(m.Gaps) }},
+	{name: "braid.worker.leases.taken", help: "Leases that the worker took.", unit: "{lease}", kind: counter, labels: []string{"app", "worker"}, number: func(m *consumer.Metrics) float64 { return float64(m.LeasesTaken) }},
+	{name: "braid.worker.checkpoints", help: "Stored checkpoints.", unit: "{checkpoint}", kind: counter, labels: []string{"app", "worker"}, number: func(m *consumer.Metrics) float64 { return float64(m.Checkpoints) }},
+	{name: "braid.worker.checkpoint.timestamp", help: "The Unix time of the last stored checkpoint; 0 if there is none.", unit: "s", kind: gauge, labels: []string{"app", "worker"}, number: func(m *consumer.Metrics) float64 { return timestamp(m.LastCheckpoint) }},
 }
 
 var ofQueue = []row[queue.Description]{
@@ -119,10 +119,10 @@ var ofQueue = []row[queue.Description]{
 	{name: "braid.queue.records", help: "Records that are not settled.", unit: "{record}", kind: gauge, label: "state", value: "held", labels: []string{"queue"}, number: func(m *queue.Description) float64 { return float64(m.Held) }},
 	{name: "braid.queue.records", help: "Records that are not settled.", unit: "{record}", kind: gauge, label: "state", value: "dead", labels: []string{"queue"}, number: func(m *queue.Description) float64 { return float64(m.Dead - m.DeadInFlight) }},
 	{name: "braid.queue.records", help: "Records that are not settled.", unit: "{record}", kind: gauge, label: "state", value: "dead in flight", labels: []string{"queue"}, number: func(m *queue.Description) float64 { return float64(m.DeadInFlight) }},
-	{name: "braid.queue.oldest.age", help: "The age of the oldest record that is not settled and not dead; 0 without any.", unit: "s", kind: gauge, labels: []string{"queue"}, number: func(m *queue.Description) float64 { return m.OldestAge.Seconds() }},
-	{name: "braid.queue.dead.oldest.age", help: "The age of the oldest dead letter; 0 without any.", unit: "s", kind: gauge, labels: []string{"queue"}, number: func(m *queue.Description) float64 { return m.OldestDeadAge.Seconds() }},
-	{name: "braid.queue.received", help: "Deliveries, of dead letters too.", unit: "{delivery}", kind: counter, labels: []string{"queue"}, number: func(m *queue.Description) float64 { return float64(m.Received) }},
-	{name: "braid.queue.receives.empty", help: "Calls that found nothing in time.", unit: "{call}", kind: counter, labels: []string{"queue"}, number: func(m *queue.Description) float64 { return float64(m.EmptyReceives) }},
+	{name: "braid.queue.oldest.age", help: "The age of the oldest record that is neither settled nor dead; 0 if there is none.", unit: "s", kind: gauge, labels: []string{"queue"}, number: func(m *queue.Description) float64 { return m.OldestAge.Seconds() }},
+	{name: "braid.queue.dead.oldest.age", help: "The age of the oldest dead letter; 0 if there is none.", unit: "s", kind: gauge, labels: []string{"queue"}, number: func(m *queue.Description) float64 { return m.OldestDeadAge.Seconds() }},
+	{name: "braid.queue.received", help: "Deliveries, including those of dead letters.", unit: "{delivery}", kind: counter, labels: []string{"queue"}, number: func(m *queue.Description) float64 { return float64(m.Received) }},
+	{name: "braid.queue.receives.empty", help: "Receive calls that returned no record.", unit: "{call}", kind: counter, labels: []string{"queue"}, number: func(m *queue.Description) float64 { return float64(m.EmptyReceives) }},
 	{name: "braid.queue.acknowledged", help: "Records that were acknowledged.", unit: "{record}", kind: counter, labels: []string{"queue"}, number: func(m *queue.Description) float64 { return float64(m.Acknowledged) }},
 	{name: "braid.queue.lapsed", help: "Deliveries whose visibility timeout has passed.", unit: "{delivery}", kind: counter, labels: []string{"queue"}, number: func(m *queue.Description) float64 { return float64(m.Lapsed) }},
 	{name: "braid.queue.died", help: "Records that became dead letters.", unit: "{record}", kind: counter, labels: []string{"queue"}, number: func(m *queue.Description) float64 { return float64(m.Died) }},

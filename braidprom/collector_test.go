@@ -78,10 +78,10 @@ func TestAllMetricsAreCollected(t *testing.T) {
 		require.NoError(t, err)
 		require.Empty(t, problems)
 		requireMetrics(t, c, `
-# HELP braid_app_behind_age_seconds The age of the oldest record that is not processed; 0 without any.
+# HELP braid_app_behind_age_seconds The age of the oldest record that is not processed yet; 0 if there is none.
 # TYPE braid_app_behind_age_seconds gauge
 braid_app_behind_age_seconds{app="billing"} 61
-# HELP braid_app_behind_records Records that are not processed.
+# HELP braid_app_behind_records Records that are not processed yet.
 # TYPE braid_app_behind_records gauge
 braid_app_behind_records{app="billing"} 2
 # HELP braid_app_shards Shards of the application.
@@ -94,10 +94,10 @@ braid_app_shards{app="billing",state="retrying"} 0
 braid_app_shards{app="billing",state="running"} 1
 braid_app_shards{app="billing",state="unowned"} 0
 braid_app_shards{app="billing",state="waiting"} 0
-# HELP braid_collection_complete 1 if applications and queues could be asked in time, 0 if not: then they are missing.
+# HELP braid_collection_complete 1 if applications and queues answered in time; 0 if not, and their metrics are missing.
 # TYPE braid_collection_complete gauge
 braid_collection_complete 1
-# HELP braid_disk_full 1 while writes are refused for want of space or another resource.
+# HELP braid_disk_full 1 while writes are refused for lack of space or of another resource.
 # TYPE braid_disk_full gauge
 braid_disk_full 0
 # HELP braid_put_data_bytes_total Partition keys and data of the records that became visible.
@@ -117,7 +117,7 @@ braid_shard_put_records_total{shard="shardId-000000000000",stream="orders"} 3
 # HELP braid_stream_put_records_total Records that were put.
 # TYPE braid_stream_put_records_total counter
 braid_stream_put_records_total{stream="orders"} 3
-# HELP braid_worker_processed_records_total Records that were processed, even those that came again.
+# HELP braid_worker_processed_records_total Records that were processed, including repeated ones.
 # TYPE braid_worker_processed_records_total counter
 braid_worker_processed_records_total{app="billing",worker="w"} 1
 `, "braid_app_behind_age_seconds", "braid_app_behind_records", "braid_app_shards", "braid_collection_complete", "braid_disk_full",
@@ -133,7 +133,7 @@ braid_worker_processed_records_total{app="billing",worker="w"} 1
 
 		// After Close, only what is in memory is collected.
 		requireMetrics(t, c, `
-# HELP braid_collection_complete 1 if applications and queues could be asked in time, 0 if not: then they are missing.
+# HELP braid_collection_complete 1 if applications and queues answered in time; 0 if not, and their metrics are missing.
 # TYPE braid_collection_complete gauge
 braid_collection_complete 0
 # HELP braid_stream_put_records_total Records that were put.
@@ -196,13 +196,13 @@ func TestStreamsBeyondTheBoundAreAddedUp(t *testing.T) {
 	require.NoError(t, db.DeleteStream(t.Context(), "c"))
 	require.Equal(t, map[string]float64{"b": 1, "(other)": 9}, putRecords(t, c), "what was put was put")
 	requireMetrics(t, c, `
-# HELP braid_collection_omitted Streams, shards, applications and queues that have no series of their own.
+# HELP braid_collection_omitted Streams, shards, applications and queues without series of their own.
 # TYPE braid_collection_omitted gauge
 braid_collection_omitted{of="apps"} 0
 braid_collection_omitted{of="queues"} 0
 braid_collection_omitted{of="shards"} 0
 braid_collection_omitted{of="streams"} 1
-# HELP braid_stream_stored_records Records that are stored.
+# HELP braid_stream_stored_records Stored records.
 # TYPE braid_stream_stored_records gauge
 braid_stream_stored_records{stream="(other)"} 2
 braid_stream_stored_records{stream="b"} 1
@@ -242,10 +242,10 @@ func TestApplicationsAndQueuesAreBounded(t *testing.T) {
 		require.NoError(t, err)
 	}
 	requireMetrics(t, NewCollector(db, &Options{MaxQueues: 2}), `
-# HELP braid_collection_complete 1 if applications and queues could be asked in time, 0 if not: then they are missing.
+# HELP braid_collection_complete 1 if applications and queues answered in time; 0 if not, and their metrics are missing.
 # TYPE braid_collection_complete gauge
 braid_collection_complete 1
-# HELP braid_collection_omitted Streams, shards, applications and queues that have no series of their own.
+# HELP braid_collection_omitted Streams, shards, applications and queues without series of their own.
 # TYPE braid_collection_omitted gauge
 braid_collection_omitted{of="apps"} 0
 braid_collection_omitted{of="queues"} 1
@@ -281,7 +281,7 @@ func TestACollectionDoesNotHang(t *testing.T) {
 		synctest.Wait()
 		began := time.Now()
 		requireMetrics(t, c, `
-# HELP braid_collection_complete 1 if applications and queues could be asked in time, 0 if not: then they are missing.
+# HELP braid_collection_complete 1 if applications and queues answered in time; 0 if not, and their metrics are missing.
 # TYPE braid_collection_complete gauge
 braid_collection_complete 1
 `, "braid_collection_complete")

@@ -11,51 +11,51 @@ import (
 // The metrics of the collection itself.
 const (
 	completeName = "braid_collection_complete"
-	completeHelp = "1 if applications and queues could be asked in time, 0 if not: then they are missing."
+	completeHelp = "1 if applications and queues answered in time; 0 if not, and their metrics are missing."
 	omittedName  = "braid_collection_omitted"
-	omittedHelp  = "Streams, shards, applications and queues that have no series of their own."
+	omittedHelp  = "Streams, shards, applications and queues without series of their own."
 )
 
 var ofDatabase = []row[braid.Metrics]{
 	{name: "braid_streams", help: "Streams that exist.", unit: "{stream}", kind: gauge, number: func(m *braid.Metrics) float64 { return float64(m.Streams) }},
-	{name: "braid_shards", help: "Shards of all streams, closed ones too.", unit: "{shard}", kind: gauge, number: func(m *braid.Metrics) float64 { return float64(m.Shards) }},
+	{name: "braid_shards", help: "Shards of all streams, including closed ones.", unit: "{shard}", kind: gauge, number: func(m *braid.Metrics) float64 { return float64(m.Shards) }},
 	{name: "braid_queues", help: "Queues that exist.", unit: "{queue}", kind: gauge, number: func(m *braid.Metrics) float64 { return float64(m.Queues) }},
-	{name: "braid_epochs", help: "Epochs that the log consists of.", unit: "{epoch}", kind: gauge, number: func(m *braid.Metrics) float64 { return float64(m.Epochs) }},
+	{name: "braid_epochs", help: "Epochs of the log.", unit: "{epoch}", kind: gauge, number: func(m *braid.Metrics) float64 { return float64(m.Epochs) }},
 	{name: "braid_put_records_total", help: "Records that became visible.", unit: "{record}", kind: counter, number: func(m *braid.Metrics) float64 { return float64(m.RecordsPut) }},
 	{name: "braid_put_data_bytes_total", help: "Partition keys and data of the records that became visible.", unit: "By", kind: counter, number: func(m *braid.Metrics) float64 { return float64(m.BytesPut) }},
-	{name: "braid_put_duration_seconds", help: "How long puts took until their records were visible. Of puts that wait for no disk one in 64 is measured.", unit: "s", kind: histogram, times: func(m *braid.Metrics) braid.Histogram { return m.PutTimes }},
+	{name: "braid_put_duration_seconds", help: "The time from a put until its records are visible. Of puts that do not wait for the disk, one in 64 is measured.", unit: "s", kind: histogram, times: func(m *braid.Metrics) braid.Histogram { return m.PutTimes }},
 	{name: "braid_put_throttled_total", help: "Records that were refused with ErrThroughputExceeded.", unit: "{record}", kind: counter, number: func(m *braid.Metrics) float64 { return float64(m.PutsThrottled) }},
-	{name: "braid_commits_total", help: "Commits, which many puts share.", unit: "{commit}", kind: counter, number: func(m *braid.Metrics) float64 { return float64(m.Commits) }},
-	{name: "braid_commit_duration_seconds", help: "How long commits took. Of those that wait for no disk one in 64 is measured.", unit: "s", kind: histogram, times: func(m *braid.Metrics) braid.Histogram { return m.CommitTimes }},
-	{name: "braid_sync_duration_seconds", help: "How long syncs of the log took.", unit: "s", kind: histogram, times: func(m *braid.Metrics) braid.Histogram { return m.SyncTimes }},
-	{name: "braid_sync_last_duration_seconds", help: "How long the last sync of the log took.", unit: "s", kind: gauge, number: func(m *braid.Metrics) float64 { return m.SyncTime.Seconds() }},
+	{name: "braid_commits_total", help: "Commits. Many puts can share one.", unit: "{commit}", kind: counter, number: func(m *braid.Metrics) float64 { return float64(m.Commits) }},
+	{name: "braid_commit_duration_seconds", help: "The duration of commits. Of those that do not wait for the disk, one in 64 is measured.", unit: "s", kind: histogram, times: func(m *braid.Metrics) braid.Histogram { return m.CommitTimes }},
+	{name: "braid_sync_duration_seconds", help: "The duration of syncs of the log.", unit: "s", kind: histogram, times: func(m *braid.Metrics) braid.Histogram { return m.SyncTimes }},
+	{name: "braid_sync_last_duration_seconds", help: "The duration of the last sync of the log.", unit: "s", kind: gauge, number: func(m *braid.Metrics) float64 { return m.SyncTime.Seconds() }},
 	{name: "braid_read_throttled_total", help: "Calls of GetRecords that were refused with ErrThroughputExceeded.", unit: "{call}", kind: counter, number: func(m *braid.Metrics) float64 { return float64(m.ReadsThrottled) }},
 	{name: "braid_read_pages_total", help: "Pages of records that were read.", unit: "{page}", kind: counter, label: "from", value: "memory", number: func(m *braid.Metrics) float64 { return float64(m.TailReads) }},
 	{name: "braid_read_pages_total", help: "Pages of records that were read.", unit: "{page}", kind: counter, label: "from", value: "store", number: func(m *braid.Metrics) float64 { return float64(m.StoreReads) }},
 	{name: "braid_tail_size_bytes", help: "Records held in memory for readers at the tip.", unit: "By", kind: gauge, number: func(m *braid.Metrics) float64 { return float64(m.TailBytes) }},
 	{name: "braid_disk_size_bytes", help: "All files of the database.", unit: "By", kind: gauge, number: func(m *braid.Metrics) float64 { return float64(m.DiskBytes) }},
-	{name: "braid_disk_full", help: "1 while writes are refused for want of space or another resource.", unit: "1", kind: gauge, number: func(m *braid.Metrics) float64 { return boolean(m.DiskFull) }},
+	{name: "braid_disk_full", help: "1 while writes are refused for lack of space or of another resource.", unit: "1", kind: gauge, number: func(m *braid.Metrics) float64 { return boolean(m.DiskFull) }},
 	{name: "braid_failed", help: "1 once writes are refused until the database is opened again.", unit: "1", kind: gauge, number: func(m *braid.Metrics) float64 { return boolean(m.Failed != nil) }},
 	{name: "braid_wal_size_bytes", help: "Files of the write-ahead log.", unit: "By", kind: gauge, number: func(m *braid.Metrics) float64 { return float64(m.WALBytes) }},
-	{name: "braid_memtable_size_bytes", help: "What is gathered in memory and not yet in a table.", unit: "By", kind: gauge, number: func(m *braid.Metrics) float64 { return float64(m.MemtableBytes) }},
+	{name: "braid_memtable_size_bytes", help: "Data in memory that is not in a table yet.", unit: "By", kind: gauge, number: func(m *braid.Metrics) float64 { return float64(m.MemtableBytes) }},
 	{name: "braid_tables", help: "Tables on disk.", unit: "{table}", kind: gauge, number: func(m *braid.Metrics) float64 { return float64(m.Tables) }},
-	{name: "braid_flush_data_bytes_total", help: "What was written to tables the first time.", unit: "By", kind: counter, number: func(m *braid.Metrics) float64 { return float64(m.BytesFlushed) }},
-	{name: "braid_compaction_data_bytes_total", help: "What was written to tables again.", unit: "By", kind: counter, number: func(m *braid.Metrics) float64 { return float64(m.BytesCompacted) }},
+	{name: "braid_flush_data_bytes_total", help: "Data written to tables from memory.", unit: "By", kind: counter, number: func(m *braid.Metrics) float64 { return float64(m.BytesFlushed) }},
+	{name: "braid_compaction_data_bytes_total", help: "Data rewritten by compactions.", unit: "By", kind: counter, number: func(m *braid.Metrics) float64 { return float64(m.BytesCompacted) }},
 	{name: "braid_compactions_total", help: "Compactions of tables.", unit: "{compaction}", kind: counter, number: func(m *braid.Metrics) float64 { return float64(m.Compactions) }},
 	{name: "braid_cache_size_bytes", help: "Blocks of tables held in memory.", unit: "By", kind: gauge, number: func(m *braid.Metrics) float64 { return float64(m.CacheBytes) }},
 	{name: "braid_cache_requests_total", help: "Requests for blocks of tables.", unit: "{request}", kind: counter, label: "result", value: "hit", number: func(m *braid.Metrics) float64 { return float64(m.CacheHits) }},
 	{name: "braid_cache_requests_total", help: "Requests for blocks of tables.", unit: "{request}", kind: counter, label: "result", value: "miss", number: func(m *braid.Metrics) float64 { return float64(m.CacheMisses) }},
 	{name: "braid_snapshots_open", help: "Snapshots that running transactions hold.", unit: "{snapshot}", kind: gauge, number: func(m *braid.Metrics) float64 { return float64(m.OpenSnapshots) }},
 	{name: "braid_iterators_open", help: "Iterators that running reads and compactions hold.", unit: "{iterator}", kind: gauge, number: func(m *braid.Metrics) float64 { return float64(m.OpenIterators) }},
-	{name: "braid_write_errors_total", help: "Writes of tables that failed and were tried again.", unit: "{error}", kind: counter, number: func(m *braid.Metrics) float64 { return float64(m.WriteErrors) }},
+	{name: "braid_write_errors_total", help: "Failed writes of tables, which are retried.", unit: "{error}", kind: counter, number: func(m *braid.Metrics) float64 { return float64(m.WriteErrors) }},
 }
 
 var ofStream = []row[braid.StreamMetrics]{
 	{name: "braid_stream_shards", help: "Shards of the stream.", unit: "{shard}", kind: gauge, label: "state", value: "open", labels: []string{"stream"}, number: func(m *braid.StreamMetrics) float64 { return float64(m.OpenShards) }},
 	{name: "braid_stream_shards", help: "Shards of the stream.", unit: "{shard}", kind: gauge, label: "state", value: "closed", labels: []string{"stream"}, number: func(m *braid.StreamMetrics) float64 { return float64(m.Shards - m.OpenShards) }},
 	{name: "braid_stream_queues", help: "Queues of the stream.", unit: "{queue}", kind: gauge, labels: []string{"stream"}, number: func(m *braid.StreamMetrics) float64 { return float64(m.Queues) }},
-	{name: "braid_stream_stored_records", help: "Records that are stored.", unit: "{record}", kind: gauge, labels: []string{"stream"}, number: func(m *braid.StreamMetrics) float64 { return float64(m.Records) }},
-	{name: "braid_stream_stored_data_bytes", help: "Partition keys and data of the records that are stored.", unit: "By", kind: gauge, labels: []string{"stream"}, number: func(m *braid.StreamMetrics) float64 { return float64(m.Bytes) }},
+	{name: "braid_stream_stored_records", help: "Stored records.", unit: "{record}", kind: gauge, labels: []string{"stream"}, number: func(m *braid.StreamMetrics) float64 { return float64(m.Records) }},
+	{name: "braid_stream_stored_data_bytes", help: "Partition keys and data of the stored records.", unit: "By", kind: gauge, labels: []string{"stream"}, number: func(m *braid.StreamMetrics) float64 { return float64(m.Bytes) }},
 	{name: "braid_stream_put_records_total", help: "Records that were put.", unit: "{record}", kind: counter, labels: []string{"stream"}, number: func(m *braid.StreamMetrics) float64 { return float64(m.RecordsPut) }},
 	{name: "braid_stream_put_data_bytes_total", help: "Partition keys and data that were put.", unit: "By", kind: counter, labels: []string{"stream"}, number: func(m *braid.StreamMetrics) float64 { return float64(m.BytesPut) }},
 	{name: "braid_stream_put_throttled_total", help: "Records that were refused with ErrThroughputExceeded.", unit: "{record}", kind: counter, labels: []string{"stream"}, number: func(m *braid.StreamMetrics) float64 { return float64(m.PutsThrottled) }},
@@ -65,8 +65,8 @@ var ofStream = []row[braid.StreamMetrics]{
 }
 
 var ofShard = []row[braid.ShardMetrics]{
-	{name: "braid_shard_stored_records", help: "Records that are stored.", unit: "{record}", kind: gauge, labels: []string{"stream", "shard"}, number: func(m *braid.ShardMetrics) float64 { return float64(m.Records) }},
-	{name: "braid_shard_stored_data_bytes", help: "Partition keys and data of the records that are stored.", unit: "By", kind: gauge, labels: []string{"stream", "shard"}, number: func(m *braid.ShardMetrics) float64 { return float64(m.Bytes) }},
+	{name: "braid_shard_stored_records", help: "Stored records.", unit: "{record}", kind: gauge, labels: []string{"stream", "shard"}, number: func(m *braid.ShardMetrics) float64 { return float64(m.Records) }},
+	{name: "braid_shard_stored_data_bytes", help: "Partition keys and data of the stored records.", unit: "By", kind: gauge, labels: []string{"stream", "shard"}, number: func(m *braid.ShardMetrics) float64 { return float64(m.Bytes) }},
 	{name: "braid_shard_put_records_total", help: "Records that were put.", unit: "{record}", kind: counter, labels: []string{"stream", "shard"}, number: func(m *braid.ShardMetrics) float64 { return float64(m.RecordsPut) }},
 	{name: "braid_shard_put_data_bytes_total", help: "Partition keys and data that were put.", unit: "By", kind: counter, labels: []string{"stream", "shard"}, number: func(m *braid.ShardMetrics) float64 { return float64(m.BytesPut) }},
 	{name: "braid_shard_put_throttled_total", help: "Records that were refused with ErrThroughputExceeded.", unit: "{record}", kind: counter, labels: []string{"stream", "shard"}, number: func(m *braid.ShardMetrics) float64 { return float64(m.PutsThrottled) }},
@@ -76,9 +76,9 @@ var ofShard = []row[braid.ShardMetrics]{
 }
 
 var ofApp = []row[consumer.Status]{
-	{name: "braid_app_behind_records", help: "Records that are not processed.", unit: "{record}", kind: gauge, labels: []string{"app"}, number: func(m *consumer.Status) float64 { return float64(m.BehindRecords) }},
-	{name: "braid_app_behind_data_bytes", help: "Partition keys and data of the records that are not processed.", unit: "By", kind: gauge, labels: []string{"app"}, number: func(m *consumer.Status) float64 { return float64(m.BehindBytes) }},
-	{name: "braid_app_behind_age_seconds", help: "The age of the oldest record that is not processed; 0 without any.", unit: "s", kind: gauge, labels: []string{"app"}, number: func(m *consumer.Status) float64 { return m.BehindLatest.Seconds() }},
+	{name: "braid_app_behind_records", help: "Records that are not processed yet.", unit: "{record}", kind: gauge, labels: []string{"app"}, number: func(m *consumer.Status) float64 { return float64(m.BehindRecords) }},
+	{name: "braid_app_behind_data_bytes", help: "Partition keys and data of the records that are not processed yet.", unit: "By", kind: gauge, labels: []string{"app"}, number: func(m *consumer.Status) float64 { return float64(m.BehindBytes) }},
+	{name: "braid_app_behind_age_seconds", help: "The age of the oldest record that is not processed yet; 0 if there is none.", unit: "s", kind: gauge, labels: []string{"app"}, number: func(m *consumer.Status) float64 { return m.BehindLatest.Seconds() }},
 	{name: "braid_app_workers", help: "Workers in this process.", unit: "{worker}", kind: gauge, labels: []string{"app"}, number: func(m *consumer.Status) float64 { return float64(len(m.Workers)) }},
 	{name: "braid_app_paused", help: "1 while the application is paused as a whole.", unit: "1", kind: gauge, labels: []string{"app"}, number: func(m *consumer.Status) float64 { return boolean(m.Paused) }},
 	{name: "braid_app_streams", help: "Streams that are not processed.", unit: "{stream}", kind: gauge, label: "state", value: "awaited", labels: []string{"app"}, number: func(m *consumer.Status) float64 {
@@ -97,19 +97,19 @@ var ofApp = []row[consumer.Status]{
 }
 
 var ofWorker = []row[consumer.Metrics]{
-	{name: "braid_worker_processed_records_total", help: "Records that were processed, even those that came again.", unit: "{record}", kind: counter, labels: []string{"app", "worker"}, number: func(m *consumer.Metrics) float64 { return float64(m.Records) }},
+	{name: "braid_worker_processed_records_total", help: "Records that were processed, including repeated ones.", unit: "{record}", kind: counter, labels: []string{"app", "worker"}, number: func(m *consumer.Metrics) float64 { return float64(m.Records) }},
 	{name: "braid_worker_processed_data_bytes_total", help: "Partition keys and data that were processed.", unit: "By", kind: counter, labels: []string{"app", "worker"}, number: func(m *consumer.Metrics) float64 { return float64(m.Bytes) }},
 	{name: "braid_worker_batches_total", help: "Batches that were processed.", unit: "{batch}", kind: counter, labels: []string{"app", "worker"}, number: func(m *consumer.Metrics) float64 { return float64(m.Batches) }},
-	{name: "braid_worker_process_duration_seconds", help: "How long calls of ProcessRecords took.", unit: "s", kind: histogram, labels: []string{"app", "worker"}, times: func(m *consumer.Metrics) braid.Histogram { return m.ProcessTimes }},
-	{name: "braid_worker_latency_seconds", help: "How long after its arrival the first record of a batch was processed.", unit: "s", kind: histogram, labels: []string{"app", "worker"}, times: func(m *consumer.Metrics) braid.Histogram { return m.Latencies }},
+	{name: "braid_worker_process_duration_seconds", help: "The duration of calls of ProcessRecords.", unit: "s", kind: histogram, labels: []string{"app", "worker"}, times: func(m *consumer.Metrics) braid.Histogram { return m.ProcessTimes }},
+	{name: "braid_worker_latency_seconds", help: "The time from the arrival of the first record of a batch until it was processed.", unit: "s", kind: histogram, labels: []string{"app", "worker"}, times: func(m *consumer.Metrics) braid.Histogram { return m.Latencies }},
 	{name: "braid_worker_failures_total", help: "Calls of ProcessRecords that returned an error.", unit: "{call}", kind: counter, labels: []string{"app", "worker"}, number: func(m *consumer.Metrics) float64 { return float64(m.Failures) }},
 	{name: "braid_worker_failed_records_total", help: "Records that failed on their last attempt.", unit: "{record}", kind: counter, label: "outcome", value: "skipped", labels: []string{"app", "worker"}, number: func(m *consumer.Metrics) float64 { return float64(m.Skipped) }},
 	{name: "braid_worker_failed_records_total", help: "Records that failed on their last attempt.", unit: "{record}", kind: counter, label: "outcome", value: "dead letter", labels: []string{"app", "worker"}, number: func(m *consumer.Metrics) float64 { return float64(m.DeadLettered) }},
-	{name: "braid_worker_stops_total", help: "How often an error has stopped a shard until Resume.", unit: "{shard}", kind: counter, labels: []string{"app", "worker"}, number: func(m *consumer.Metrics) float64 { return float64(m.Stops) }},
-	{name: "braid_worker_gaps_total", help: "Stretches of records that were removed before they were processed.", unit: "{gap}", kind: counter, labels: []string{"app", "worker"}, number: func(m *consumer.Metrics) float64 { return float64(m.Gaps) }},
-	{name: "braid_worker_leases_taken_total", help: "How often the worker has begun with a shard.", unit: "{lease}", kind: counter, labels: []string{"app", "worker"}, number: func(m *consumer.Metrics) float64 { return float64(m.LeasesTaken) }},
-	{name: "braid_worker_checkpoints_total", help: "Checkpoints that were stored.", unit: "{checkpoint}", kind: counter, labels: []string{"app", "worker"}, number: func(m *consumer.Metrics) float64 { return float64(m.Checkpoints) }},
-	{name: "braid_worker_checkpoint_timestamp_seconds", help: "The Unix time of the last checkpoint that was stored; 0 for none.", unit: "s", kind: gauge, labels: []string{"app", "worker"}, number: func(m *consumer.Metrics) float64 { return timestamp(m.LastCheckpoint) }},
+	{name: "braid_worker_stops_total", help: "How often an error stopped a shard until Resume.", unit: "{shard}", kind: counter, labels: []string{"app", "worker"}, number: func(m *consumer.Metrics) float64 { return float64(m.Stops) }},
+	{name: "braid_worker_gaps_total", help: "Ranges of records that were removed before they were processed.", unit: "{gap}", kind: counter, labels: []string{"app", "worker"}, number: func(m *consumer.Metrics) float64 { return float64(m.Gaps) }},
+	{name: "braid_worker_leases_taken_total", help: "Leases that the worker took.", unit: "{lease}", kind: counter, labels: []string{"app", "worker"}, number: func(m *consumer.Metrics) float64 { return float64(m.LeasesTaken) }},
+	{name: "braid_worker_checkpoints_total", help: "Stored checkpoints.", unit: "{checkpoint}", kind: counter, labels: []string{"app", "worker"}, number: func(m *consumer.Metrics) float64 { return float64(m.Checkpoints) }},
+	{name: "braid_worker_checkpoint_timestamp_seconds", help: "The Unix time of the last stored checkpoint; 0 if there is none.", unit: "s", kind: gauge, labels: []string{"app", "worker"}, number: func(m *consumer.Metrics) float64 { return timestamp(m.LastCheckpoint) }},
 }
 
 var ofQueue = []row[queue.Description]{
@@ -119,10 +119,10 @@ var ofQueue = []row[queue.Description]{
 	{name: "braid_queue_records", help: "Records that are not settled.", unit: "{record}", kind: gauge, label: "state", value: "held", labels: []string{"queue"}, number: func(m *queue.Description) float64 { return float64(m.Held) }},
 	{name: "braid_queue_records", help: "Records that are not settled.", unit: "{record}", kind: gauge, label: "state", value: "dead", labels: []string{"queue"}, number: func(m *queue.Description) float64 { return float64(m.Dead - m.DeadInFlight) }},
 	{name: "braid_queue_records", help: "Records that are not settled.", unit: "{record}", kind: gauge, label: "state", value: "dead in flight", labels: []string{"queue"}, number: func(m *queue.Description) float64 { return float64(m.DeadInFlight) }},
-	{name: "braid_queue_oldest_age_seconds", help: "The age of the oldest record that is not settled and not dead; 0 without any.", unit: "s", kind: gauge, labels: []string{"queue"}, number: func(m *queue.Description) float64 { return m.OldestAge.Seconds() }},
-	{name: "braid_queue_dead_oldest_age_seconds", help: "The age of the oldest dead letter; 0 without any.", unit: "s", kind: gauge, labels: []string{"queue"}, number: func(m *queue.Description) float64 { return m.OldestDeadAge.Seconds() }},
-	{name: "braid_queue_received_total", help: "Deliveries, of dead letters too.", unit: "{delivery}", kind: counter, labels: []string{"queue"}, number: func(m *queue.Description) float64 { return float64(m.Received) }},
-	{name: "braid_queue_receives_empty_total", help: "Calls that found nothing in time.", unit: "{call}", kind: counter, labels: []string{"queue"}, number: func(m *queue.Description) float64 { return float64(m.EmptyReceives) }},
+	{name: "braid_queue_oldest_age_seconds", help: "The age of the oldest record that is neither settled nor dead; 0 if there is none.", unit: "s", kind: gauge, labels: []string{"queue"}, number: func(m *queue.Description) float64 { return m.OldestAge.Seconds() }},
+	{name: "braid_queue_dead_oldest_age_seconds", help: "The age of the oldest dead letter; 0 if there is none.", unit: "s", kind: gauge, labels: []string{"queue"}, number: func(m *queue.Description) float64 { return m.OldestDeadAge.Seconds() }},
+	{name: "braid_queue_received_total", help: "Deliveries, including those of dead letters.", unit: "{delivery}", kind: counter, labels: []string{"queue"}, number: func(m *queue.Description) float64 { return float64(m.Received) }},
+	{name: "braid_queue_receives_empty_total", help: "Receive calls that returned no record.", unit: "{call}", kind: counter, labels: []string{"queue"}, number: func(m *queue.Description) float64 { return float64(m.EmptyReceives) }},
 	{name: "braid_queue_acknowledged_total", help: "Records that were acknowledged.", unit: "{record}", kind: counter, labels: []string{"queue"}, number: func(m *queue.Description) float64 { return float64(m.Acknowledged) }},
 	{name: "braid_queue_lapsed_total", help: "Deliveries whose visibility timeout has passed.", unit: "{delivery}", kind: counter, labels: []string{"queue"}, number: func(m *queue.Description) float64 { return float64(m.Lapsed) }},
 	{name: "braid_queue_died_total", help: "Records that became dead letters.", unit: "{record}", kind: counter, labels: []string{"queue"}, number: func(m *queue.Description) float64 { return float64(m.Died) }},

@@ -233,13 +233,13 @@ func (g *group) failStream(name string, err error) {
 	}
 }
 
-// noteStreamError logs that a stream cannot be looked at.
+// noteStreamError logs that the state of a stream cannot be read.
 func (g *group) noteStreamError(name string, err error) {
 	if isPermanent(err) {
 		g.log().Error("the stream is stopped", "stream", name, "error", err)
 		return
 	}
-	g.log().Warn("a stream cannot be looked at; retrying", "stream", name, "error", err)
+	g.log().Warn("the state of a stream cannot be read; retrying", "stream", name, "error", err)
 }
 
 // noteEndOfShard makes the workers see the children of a shard that has ended, or is

@@ -149,9 +149,9 @@
 //	INFO  | the dead-letter stream exists now |
 //	WARN  | processing is paused |
 //	INFO  | processing is resumed |
-//	WARN  | a stream cannot be looked at; retrying | stream, error
+//	WARN  | the state of a stream cannot be read; retrying | stream, error
 //	ERROR | the stream is stopped | stream, error
-//	WARN  | leases cannot be given out; retrying | error
+//	WARN  | leases cannot be assigned; retrying | error
 //	WARN  | the worker could not leave the fleet; others find out later | worker, error
 //
 // Messages that come in pairs are logged once when the condition begins and once when it

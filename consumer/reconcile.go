@@ -35,7 +35,7 @@ func (g *group) run() {
 		}
 		wait, err := g.reconcileInTime()
 		if err != nil && !isFatal(err) {
-			g.log().Warn("leases cannot be given out; retrying", "error", err)
+			g.log().Warn("leases cannot be assigned; retrying", "error", err)
 			wait = storePause
 		}
 		last := g.dismissWorkers(err)

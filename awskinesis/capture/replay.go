@@ -105,7 +105,7 @@ type entry struct {
 // indexOf returns the records to replay, in order.
 func indexOf(ctx context.Context, stream *braid.Stream, o *ReplayOptions) (index []entry, err error) {
 	seed := maphash.MakeSeed()
-	ofShard, ofKey := make(map[braid.ShardID]int64), make(map[uint64]int64) // when the last record is due
+	ofShard, ofKey := make(map[braid.ShardID]int64), make(map[uint64]int64) // the due time of the last record
 	ordinals := make(map[int]int)
 	for rec, err := range stream.BorrowRecords(ctx, braid.TrimHorizon()) {
 		if err != nil {
@@ -129,7 +129,7 @@ func indexOf(ctx context.Context, stream *braid.Stream, o *ReplayOptions) (index
 	return index, nil
 }
 
-// maxPage is how many records are read at once.
+// maxPage is the maximal number of records in a read.
 const maxPage = 1000
 
 // read returns the records of the first entries, at least one: as many as are adjacent in the
@@ -152,7 +152,7 @@ func read(ctx context.Context, stream *braid.Stream, index []entry) ([]braid.Rec
 
 // pacer waits until records are due.
 type pacer struct {
-	speed    float64 // 0 is no pauses
+	speed    float64 // 0 means no pauses
 	maxPause time.Duration
 	last     int64     // when the last record was due
 	at       time.Time // and when it was yielded

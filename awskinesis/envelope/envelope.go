@@ -152,7 +152,7 @@ func New(opts *Options) *Codec {
 	c.encoder, err = zstd.NewWriter(nil, zstd.WithEncoderCRC(false)) // the envelope has a checksum
 	c.decoder, err2 = zstd.NewReader(nil, zstd.WithDecodeAllCapLimit(true))
 	if err = errors.Join(err, err2); err != nil {
-		panic(err) // only options that are invalid fail, and these are constants
+		panic(err) // only invalid options fail, and these are constants
 	}
 	return c
 }
@@ -259,7 +259,7 @@ func (c *Codec) decode(data []byte) (m Message, err error) {
 	}
 	m.Data = r.rest
 	if flags&flagZstd != 0 {
-		// It makes no more room than the envelope says, whatever the frame says.
+		// Allocate no more than the envelope's length, whatever the frame says.
 		if m.Data, err = c.decoder.DecodeAll(r.rest, make([]byte, 0, size)); err != nil {
 			return Message{}, fmt.Errorf("%w: its data cannot be expanded: %w", ErrCorrupt, err)
 		}
@@ -270,8 +270,7 @@ func (c *Codec) decode(data []byte) (m Message, err error) {
 	return m, nil
 }
 
-// reader takes the parts of an envelope off its beginning. Once something is wrong it
-// returns nothing more.
+// reader consumes an envelope part by part. After an error it returns nothing more.
 type reader struct {
 	rest []byte
 	ok   bool

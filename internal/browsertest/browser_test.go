@@ -23,8 +23,7 @@ import (
 	"github.com/braidstream/braid/inspect"
 )
 
-// patience is how long a browser may take for what it should do at once, on a machine that
-// has much else to do.
+// patience is how long a browser may take for an action, on a busy machine.
 const patience = 60 * time.Second
 
 // browserPath finds a browser, or skips the test.
@@ -42,7 +41,7 @@ func browserPath(t *testing.T) string {
 	return ""
 }
 
-// site is a database, its page on a port of its own, and a browser.
+// site is a database, its page on a port, and a browser.
 type site struct {
 	t   *testing.T
 	db  *braid.DB
@@ -108,8 +107,8 @@ func newBrowser(t *testing.T, path string, flags map[string]any) context.Context
 	return ctx
 }
 
-// note keeps what a user would find in the browser's console: exceptions, requests that
-// failed, violations of the content security policy. It ends with the browser.
+// note collects the messages of the browser's console: exceptions, failed requests, violations
+// of the content security policy. It ends with the browser.
 func note[E any](s *site, event cdp.Event[E], text func(E) string) {
 	events := chromedp.Events(s.ctx, event)
 	go func() {
@@ -126,7 +125,7 @@ func note[E any](s *site, event cdp.Event[E], text func(E) string) {
 	}()
 }
 
-// quiet requires that the browser has reported nothing.
+// quiet requires that the browser has reported no problem.
 func (s *site) quiet() {
 	s.t.Helper()
 	s.mu.Lock()
@@ -134,7 +133,7 @@ func (s *site) quiet() {
 	require.Empty(s.t, s.problems)
 }
 
-// run does something in the browser.
+// run runs actions in the browser.
 func (s *site) run(actions ...chromedp.Action[chromedp.Void]) {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.ctx, patience)
@@ -148,21 +147,21 @@ func (s *site) run(actions ...chromedp.Action[chromedp.Void]) {
 	}
 }
 
-// open shows a view.
+// open opens a view.
 func (s *site) open(route string) {
 	s.t.Helper()
-	// Another document each time, even if only the part behind # is different.
+	// Load a new document each time, even if only the part after # differs.
 	s.run(chromedp.Navigate("about:blank"), chromedp.Navigate(s.url+route))
 }
 
-// until waits until an expression of JavaScript is true.
+// until waits until a JavaScript expression is true.
 func (s *site) until(expression string) {
 	s.t.Helper()
 	s.run(chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
 		for {
 			_, err := chromedp.Poll[chromedp.Void](expression, chromedp.WithPollingTimeout(0))(ctx, t)
-			// A document of another site has a process of its own, which may take the place
-			// of the one that was asked.
+			// A document of another site has another process, which may replace the one that
+			// was asked.
 			if err == nil || !strings.Contains(err.Error(), "Cannot find context") {
 				return err
 			}
@@ -170,13 +169,13 @@ func (s *site) until(expression string) {
 	}))
 }
 
-// shows waits until the page has a text.
+// shows waits until the page shows a text.
 func (s *site) shows(text string) {
 	s.t.Helper()
 	s.until(fmt.Sprintf("document.body.innerText.includes(%q)", text))
 }
 
-// value returns that of an expression, or of the promise that it is.
+// value returns the value of an expression, or of the promise that it returns.
 func value[T any](s *site, expression string) T {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.ctx, patience)
@@ -191,7 +190,7 @@ func js(statement string) chromedp.Action[chromedp.Void] {
 	return chromedp.Evaluate[chromedp.Void](statement)
 }
 
-// press clicks the button, link or choice of a text, the first that can be seen.
+// press clicks the first visible button, link or choice with a text.
 func (s *site) press(text string) {
 	s.t.Helper()
 	const find = `[...document.querySelectorAll("dialog[open] button, button, a, summary")].find((e) => e.checkVisibility() && !e.disabled && e.innerText.trim() === %q)`
@@ -222,7 +221,7 @@ func (s *site) portOf() string {
 	return port
 }
 
-// inScheme makes the browser prefer dark or light.
+// inScheme sets the browser's preference of a dark or light scheme.
 func inScheme(scheme string) chromedp.Action[chromedp.Void] {
 	return chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
 		_, err := cdp.Call(ctx, t, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{

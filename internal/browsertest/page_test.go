@@ -23,7 +23,7 @@ import (
 	"github.com/braidstream/braid/queue"
 )
 
-// fill makes something to see in every view, and returns when it is there.
+// fill makes data for every view, and returns when the page can show it.
 func fill(s *site) {
 	t := s.t
 	orders, dead := s.stream("orders", 4), s.stream("dead", 1)
@@ -90,7 +90,7 @@ func fill(s *site) {
 	require.NoError(t, mails.Reject(t.Context(), "550 mailbox unavailable", got[0].Receipt))
 }
 
-// views are all of them, with what they show once they have their figures.
+// views are all views, each with a text that it shows once it has its figures.
 var views = map[string][]string{
 	"#/":               {"Streams", "orders", "dead", "Put now"},
 	"#/streams/orders": {"orders", "Hash keys", "an even share", "Splits and merges", "shard 0", "Retention", "peak"},
@@ -123,7 +123,8 @@ func TestEveryViewShowsWhatThereIs(t *testing.T) {
 	s.quiet()
 }
 
-// On a phone nothing sticks out but what scrolls by itself; and dark is dark.
+// On a phone only elements that scroll by themselves are wider than the page; and a dark page
+// is dark.
 func TestEveryViewFitsPhonesAndTheDark(t *testing.T) {
 	s := newSite(t, &inspect.Options{Writable: true})
 	fill(s)
@@ -171,7 +172,7 @@ func TestALiveTailFollowsAndSaysWhatItLeavesOut(t *testing.T) {
 	s.put(orders, "anna", `{"order": "the first"}`)
 	s.shows(`the first`)
 
-	// More than the rate lets through, in one commit.
+	// Put more than the rate allows, in one commit.
 	entries := make([]braid.Entry, 5000)
 	for i := range entries {
 		entries[i] = braid.Entry{PartitionKey: "ben", Data: fmt.Appendf(nil, "order %d", i)}
@@ -181,7 +182,7 @@ func TestALiveTailFollowsAndSaysWhatItLeavesOut(t *testing.T) {
 	s.shows("left out here")
 	s.until(`(() => { const m = document.body.innerText.match(/([\d,]+) records? shown, ([\d,]+) left out/); return m && Number(m[1].replaceAll(",", "")) + Number(m[2].replaceAll(",", "")) === 5001 })()`)
 
-	// A filter lets through what matches, and counts only that.
+	// A filter passes and counts only matching records.
 	s.open("#/streams/orders/tail?match=needle")
 	s.until(`document.querySelector("main .badge")?.innerText.includes("live")`)
 	_, err = orders.PutRecords(t.Context(), entries)
@@ -283,7 +284,7 @@ func TestChangesAreConfirmed(t *testing.T) {
 	s.press("Change the number of shards …")
 	s.run(js(`(() => { const e = document.querySelector("dialog input"); e.value = "20000"; e.dispatchEvent(new Event("input")) })()`))
 	s.press("Change")
-	s.shows("Error. braid:") // what the database says is shown, and the dialog stays
+	s.shows("Error. braid:") // the database's error is shown, and the dialog stays
 	s.press("Cancel")
 	require.Equal(t, 3, open())
 }
@@ -317,7 +318,7 @@ func TestApplicationsAreSteered(t *testing.T) {
 	paused(false)
 	s.press("Close")
 
-	// A dead letter is put back, and is dead again.
+	// Restore a dead letter, which dies again.
 	before := s.letters()
 	s.until(`document.querySelectorAll("ol.records > li").length === 1`)
 	s.run(chromedp.Click(chromedp.CSS("ol.records > li > button")))
@@ -422,7 +423,7 @@ func TestDeadLettersOfAQueueAreSettled(t *testing.T) {
 	require.Equal(t, []string{"second"}, dead())
 	s.press("Close")
 
-	// What somebody else has received is theirs.
+	// A record that another receiver holds cannot be settled.
 	_, err = mails.DeadLetters().Receive(t.Context(), 1, nil)
 	require.NoError(t, err)
 	s.until(`document.querySelectorAll("ol.records > li").length === 1`)
@@ -431,7 +432,7 @@ func TestDeadLettersOfAQueueAreSettled(t *testing.T) {
 	s.quiet()
 }
 
-// How long puts take shows in the table, for all and for those of the last minute.
+// The table shows the durations of puts, of all and of the last minute.
 func TestLatenciesAreShown(t *testing.T) {
 	s := newSite(t, nil)
 	orders := s.stream("orders", 1)
@@ -440,7 +441,7 @@ func TestLatenciesAreShown(t *testing.T) {
 			s.put(orders, "k", "data")
 		}
 	}
-	put(2000) // one of about 64 is measured in memory
+	put(2000) // in memory about one of 64 is measured
 	first := s.db.Metrics().PutTimes.Count
 	require.Positive(t, first)
 	counted := func(title string) string {
@@ -448,7 +449,7 @@ func TestLatenciesAreShown(t *testing.T) {
 	}
 	s.open("#/storage")
 	s.shows("until its records can be read")
-	s.until(counted("Put") + " === 0") // they came before anybody looked
+	s.until(counted("Put") + " === 0") // they came before the page was open
 	s.press("since the database was opened")
 	s.until(fmt.Sprint(counted("Put"), " === ", first))
 	require.Equal(t, float64(s.db.Metrics().CommitTimes.Count), value[float64](s, counted("Commit")))
@@ -459,7 +460,7 @@ func TestLatenciesAreShown(t *testing.T) {
 	s.quiet()
 }
 
-// Quantiles of the page are those of Go.
+// The page computes the same quantiles as Go.
 func TestQuantilesAreThoseOfGo(t *testing.T) {
 	s := newSite(t, nil)
 	bucket := func(upTo time.Duration, n int64) braid.HistogramBucket {
@@ -495,13 +496,13 @@ func TestTheKeyboardIsEnough(t *testing.T) {
 		return value[string](s, `document.activeElement.getAttribute("aria-label") ?? document.activeElement.innerText`)
 	}
 
-	// The first Tab leads past the sections.
+	// The first Tab skips the sections.
 	s.run(chromedp.KeyEvent(kb.Tab))
 	require.Equal(t, "Skip to content", focused())
 	s.run(chromedp.KeyEvent(kb.Enter))
 	require.Equal(t, "MAIN", value[string](s, "document.activeElement.tagName"))
 
-	// Tab comes to the shards; arrows move along them; Enter chooses.
+	// Tab reaches the shards; arrows move between them; Enter chooses one.
 	for range 40 {
 		s.run(chromedp.KeyEvent(kb.Tab))
 		if strings.HasPrefix(focused(), "shard 0") {
@@ -531,7 +532,7 @@ func TestTheKeyboardIsEnough(t *testing.T) {
 	require.Equal(t, "Trim …", focused())
 }
 
-// What is focused, or typed, stays through the updates of each second.
+// Focus and typed text survive the updates of each second.
 func TestUpdatesDisturbNobody(t *testing.T) {
 	s := newSite(t, nil)
 	for i := range 12 {
@@ -548,7 +549,7 @@ func TestUpdatesDisturbNobody(t *testing.T) {
 	require.Equal(t, "07", value[string](s, "document.activeElement.value"))
 }
 
-// A page of another origin gets nothing, and changes nothing, whatever it tries.
+// A page of another origin can read and change nothing.
 func TestAForeignOriginIsRefused(t *testing.T) {
 	s := newSite(t, &inspect.Options{Writable: true})
 	orders := s.stream("orders", 2)

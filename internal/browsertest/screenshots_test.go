@@ -17,7 +17,7 @@ import (
 
 var screenshots = flag.String("screenshots", "", "directory to write pictures of the page into, of examples/inspect after it ran for two minutes")
 
-// maxPicture is how large a picture may be, since it is kept in the repository.
+// maxPicture is the largest size of a picture, since it is kept in the repository.
 const maxPicture = 200 << 10
 
 func TestScreenshots(t *testing.T) {
@@ -39,7 +39,7 @@ func TestScreenshots(t *testing.T) {
 
 	s := &site{t: t, url: url, ctx: newBrowser(t, path, nil)}
 	require.NoError(t, chromedp.Do(s.ctx, chromedp.EmulateViewport(1180, 860)))
-	wait(t, 2*time.Minute) // until there is something behind it
+	wait(t, 2*time.Minute) // for some history
 	for _, picture := range []struct {
 		name, route, scheme string
 		width, height       int64
@@ -64,7 +64,7 @@ func TestScreenshots(t *testing.T) {
 	} {
 		s.run(inScheme(picture.scheme), chromedp.EmulateViewport(picture.width, picture.height))
 		s.open(picture.route)
-		wait(t, 15*time.Second) // until it has rates
+		wait(t, 15*time.Second) // for rates
 		if picture.before != nil {
 			picture.before()
 			wait(t, time.Second)
@@ -80,7 +80,7 @@ func TestScreenshots(t *testing.T) {
 	require.NoError(t, cmd.Wait())
 }
 
-// wait lets real time pass: pictures are made by hand, and show a while of it.
+// wait waits in real time: pictures are made by hand, and show a period of it.
 func wait(t *testing.T, d time.Duration) {
 	t.Helper()
 	select {

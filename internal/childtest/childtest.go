@@ -1,12 +1,12 @@
-// Package childtest runs tests in processes of their own: tests that leave
-// goroutines parked forever, as storage that failed does, that could end the
-// process, as Pebble does when it is used without care, or that are to be killed.
+// Package childtest runs tests in processes of their own: tests that leave goroutines parked
+// forever, as failed storage does; tests that can end the process, as careless use of Pebble
+// does; and tests that kill their process.
 //
-// A child is this program again, told to run the one test that asked for it. The test
-// runs up to where it asks for the child, and there goes on as the child does. What a
-// test prepares for its child goes before that, behind [InChild].
+// A child is this program again, with flags to run only the test that started it. In the child,
+// the test runs up to the call that starts the child, and continues with the child's body
+// there. Code that prepares the child belongs before that call, if not [InChild].
 //
-// It knows the testing package and nothing of braid. Nothing that ships calls it.
+// It knows the testing package and nothing of braid. Only tests import it.
 package childtest
 
 import (
@@ -23,26 +23,26 @@ import (
 	"testing/synctest"
 )
 
-// What a child is told by its environment.
+// The environment variables of a child.
 const (
-	nameVariable  = "BRAID_TEST_IN_CHILD"  // the name of the test that it is for
-	tokenVariable = "BRAID_TEST_TOKEN"     // what it proves its end with
-	argVariable   = "BRAID_TEST_CHILD_ARG" // what the test gave it
+	nameVariable  = "BRAID_TEST_IN_CHILD"  // the name of its test
+	tokenVariable = "BRAID_TEST_TOKEN"     // the token with which it proves that it came to its end
+	argVariable   = "BRAID_TEST_CHILD_ARG" // its argument
 )
 
 // Result is how a child ended.
 type Result struct {
-	Output  string // all that it printed
-	Err     error  // with which the process ended
-	Passed  bool   // it came to the end of its body, without a failure
+	Output  string // everything that it printed
+	Err     error  // of the process
+	Passed  bool   // it came to the end of its body without a failure
 	Skipped bool   // its body skipped the test
 }
 
 // InChild reports whether this process is a child for the test.
 func InChild(t *testing.T) bool { return os.Getenv(nameVariable) == t.Name() }
 
-// Run runs body in a child process, and fails the test if the child does not
-// come to the end of body in good order. In the child, Run does not return.
+// Run runs body in a child process, and fails the test unless the child passes and comes to the
+// end of body. In the child, Run does not return.
 func Run(t *testing.T, body func(t *testing.T)) {
 	t.Helper()
 	RunWith(t, "", func(t *testing.T, _ string) { body(t) })
@@ -59,8 +59,7 @@ func RunWith(t *testing.T, arg string, body func(t *testing.T, arg string)) {
 	}
 }
 
-// RunBubble is Run with body in a synctest bubble of the child, which need not
-// end: goroutines may stay parked in it.
+// RunBubble is Run with body in a synctest bubble, in which goroutines may stay parked forever.
 func RunBubble(t *testing.T, body func(t *testing.T)) {
 	t.Helper()
 	Run(t, func(outer *testing.T) {
@@ -72,8 +71,8 @@ func RunBubble(t *testing.T, body func(t *testing.T)) {
 	})
 }
 
-// Output runs body in a child process and returns how that ended, for tests of how a
-// process dies.
+// Output runs body in a child process and returns how the child ended, for tests of a process
+// that dies.
 func Output(t *testing.T, body func(t *testing.T)) Result {
 	t.Helper()
 	return output(t, "", func(t *testing.T, _ string) { body(t) })
@@ -90,15 +89,15 @@ func output(t *testing.T, arg string, body func(t *testing.T, arg string)) (resu
 	return result
 }
 
-// Process is a child that runs beside its test.
+// Process is a child that runs concurrently with its test.
 type Process struct {
-	Stdout io.Reader // what it prints, up to its end
+	Stdout io.Reader // the child's output, up to its end
 
 	cmd *exec.Cmd
 }
 
-// Start starts a child that runs body until it is killed, with a text for it. In the
-// child, Start does not return.
+// Start starts a child that runs body with an argument until it is killed. In the child, Start
+// does not return.
 func Start(t *testing.T, arg string, body func(t *testing.T, arg string)) *Process {
 	t.Helper()
 	runIfChild(t, body)
@@ -114,15 +113,15 @@ func Start(t *testing.T, arg string, body func(t *testing.T, arg string)) *Proce
 	return &Process{out, cmd}
 }
 
-// Kill kills the child without a warning.
+// Kill kills the child.
 func (p *Process) Kill() error { return p.cmd.Process.Kill() }
 
-// Wait waits for the end of a child that was killed, once Stdout was read to its end.
-// It returns an error if the child had ended by itself.
+// Wait waits for the end of a killed child. Read Stdout to its end first. Wait returns an error
+// if the child ended by itself.
 func (p *Process) Wait() error {
 	err := p.cmd.Wait()
-	killed := !p.cmd.ProcessState.Exited() // by itself, that is
-	if runtime.GOOS == "windows" {         // where who kills gives an exit code
+	killed := !p.cmd.ProcessState.Exited() // Exited means by itself
+	if runtime.GOOS == "windows" {         // there the killer sets an exit code
 		killed = p.cmd.ProcessState.ExitCode() == 1
 	}
 	if killed {
@@ -131,13 +130,13 @@ func (p *Process) Wait() error {
 	return fmt.Errorf("the child was not killed: it ended with %v", err)
 }
 
-// What a child prints last, before its token.
+// The last output of a child, before its token.
 const (
 	passed  = "child: passed "
 	skipped = "child: skipped "
 )
 
-// runIfChild runs body and ends the process, if it is a child for the test.
+// runIfChild runs body and ends the process, if this process is a child of the test.
 func runIfChild(t *testing.T, body func(t *testing.T, arg string)) {
 	t.Helper()
 	if !InChild(t) {
@@ -148,9 +147,9 @@ func runIfChild(t *testing.T, body func(t *testing.T, arg string)) {
 	pass(t)
 }
 
-// command is this program, told to run this one test. Verbose output is not held
-// back, so that what a test said before its process died is seen. What the child
-// leaves behind in directories for temporary files goes with those of the test.
+// command runs this program with only this test. Verbose output is not buffered, so that the
+// output of a test whose process dies is not lost. The child's temporary directories lie in one
+// of the test, so they are removed with it.
 func command(t *testing.T, arg string) (cmd *exec.Cmd, token string) {
 	t.Helper()
 	var pattern []string
@@ -163,17 +162,17 @@ func command(t *testing.T, arg string) (cmd *exec.Cmd, token string) {
 	cmd.Env = append(os.Environ(),
 		nameVariable+"="+t.Name(), tokenVariable+"="+token, argVariable+"="+arg,
 		"TMPDIR="+dir, "TMP="+dir, "TEMP="+dir,
-		// The race detector would sleep a second at the end of every child.
+		// Without this, the race detector sleeps a second at the end of every child.
 		"GORACE="+os.Getenv("GORACE")+" atexit_sleep_ms=0")
 	return cmd, token
 }
 
-// pass ends the child at once: what is parked would keep it from ending. It is called
-// where the body has come to its end, and nowhere else.
+// pass ends the child at once: parked goroutines would keep it from ending. Only the end of the
+// body calls it.
 func pass(tests ...*testing.T) {
 	for _, t := range tests {
 		if t.Failed() {
-			os.Exit(1) // what failed has been printed
+			os.Exit(1) // the failure has been printed
 		}
 	}
 	end(passed)

@@ -1,11 +1,11 @@
-// Package commit is the one door through which every change enters a database:
-// it gathers the requests of all goroutines into groups, and one goroutine at a
-// time makes each group one batch and one fsync. That is the committer's own, or
-// where nothing has to wait for a disk the caller's: see [Inline].
+// Package commit makes every change of a database: it collects the requests of all goroutines
+// into groups, and one goroutine at a time commits each group with one batch and one fsync.
+// That is the committer's goroutine, or, if nothing must wait for a disk, the caller's: see
+// [Inline].
 //
-// It knows queues, groups, cancellation and waking. It does not know what a
-// request holds: a [Log], which the root package is, turns requests into rows
-// and shows them to readers once they are durable.
+// It knows queues, groups, cancellation and waking. It does not know the contents of requests:
+// a [Log], which the root package implements, turns requests into rows and shows them to
+// readers once they are durable.
 //
 // Invariant: a group's requests are applied, made durable and published before
 // the next group is applied. So the order in which a [Log] numbers records is
@@ -27,64 +27,64 @@ import (
 	"github.com/braidstream/braid/internal/wake"
 )
 
-// ErrUnknown reports that a request was on its way when its caller had to give
-// up. It wraps the cause. Any other error of [Committer.Do] refused the request:
+// ErrUnknown reports that a request was being committed when its caller had to give up. It
+// wraps the cause. Any other error of [Committer.Do] means that the request was refused:
 // nothing of it was or will be done.
 var ErrUnknown = errors.New("outcome is unknown")
 
 const (
-	// maxGroupBytes bounds a group. An fsync is paid off long before that, and
-	// larger groups only make their callers wait longer. One larger request is a
-	// group of its own.
+	// maxGroupBytes is the maximal size of a group. Much smaller groups already amortize an
+	// fsync, and larger ones only make their callers wait longer. A larger request is a group
+	// of its own.
 	maxGroupBytes = 4 << 20
 
-	// maxQueuedBytes bounds what waits while the disk is slow. Further requests
-	// wait outside, under their contexts, before they take any memory here.
+	// maxQueuedBytes limits the queued requests while the disk is slow. Further requests wait
+	// outside the queue, until their contexts end, and take no memory in it.
 	maxQueuedBytes = 64 << 20
 
-	// maxYields is how often the committer steps back to let a group grow, after the
-	// callers of the last one have run. Those among them that put again join this group
-	// instead of missing it, which makes groups larger and fsyncs fewer.
+	// maxYields is how often the committer yields to let a group grow, after the callers of the
+	// last one have run. Callers that put again join this group instead of missing it, so there
+	// are fewer and larger groups.
 	maxYields = 4
 
-	// maxSpins is how often the committer, and the first caller of a group, look
-	// again before they go to sleep. Without an fsync a group takes less time
-	// than falling asleep and being woken. It also lets callers take turns: without it
-	// the caller that the committer has just woken comes first again and again, and of
-	// two transactions that conflict the same one loses each time.
+	// maxSpins is how often the committer, and the first caller of a group, check again before
+	// they sleep. Without an fsync a group takes less time than sleeping and waking. Spinning
+	// also lets callers take turns: without it the caller that was just woken always comes
+	// first, and of two conflicting transactions the same one always loses.
 	maxSpins = 5
 
-	// closePatience is how long Close waits for a disk that is full.
+	// closePatience is how long Close waits while the disk is full.
 	closePatience = time.Second
 )
 
-// A Log gives meaning to requests. Its methods are called by one goroutine at a
-// time, and each sees what the one before it did.
+// A Log interprets requests. Its methods are called by one goroutine at a time, and each call
+// sees the effects of the one before.
 type Log interface {
 	// Apply adds the rows of the requests to the batch, in order. It refuses a
 	// request by setting its Err, and adds nothing for it. It reports whether
 	// the batch must be durable before the group is published.
 	Apply(requests []*Request, batch *kv.Batch) (sync bool)
 
-	// Publish shows to readers what Apply has added. It is called once the
-	// batch is as durable as Apply asked for.
+	// Publish shows readers the rows that Apply has added. It is called once the batch is as
+	// durable as Apply requested.
 	Publish(requests []*Request)
 }
 
 // Request is one caller's change.
 type Request struct {
-	Op    any   // what is to be done: the Log knows
-	Bytes int   // about how much it adds to a batch
+	Op    any   // the change, which the Log interprets
+	Bytes int   // the approximate size that it adds to a batch
 	Err   error // set by the Log to refuse it
 
 	// Essential lets the request through while the disk is full: it frees space.
 	Essential bool
 
-	// Prompt means that Apply waits for nothing when it gets this request, and seldom asks for
-	// it to be durable. With PromptInline the caller may run its group itself.
+	// Prompt means that Apply never blocks on this request, and rarely requests durability for
+	// it. With PromptInline the caller may run its group itself.
 	Prompt bool
 
-	// What follows belongs to the Committer, under its mutex until the outcome is known.
+	// The fields below belong to the Committer. Its mutex guards them until the outcome is
+	// known.
 	done  chan struct{} // closed when the outcome is known; shared with others of the group
 	ended atomic.Bool   // the same of the first of a group while it has no channel
 	of    *group        // not to be used once the group was released, if alone
@@ -94,31 +94,31 @@ type Request struct {
 	fate  fate
 }
 
-// fate is why a request ended without its group.
+// fate is how a request ended.
 type fate uint8
 
 const (
-	committed fate = iota // with its group: Err says the rest
+	committed fate = iota // with its group: see Err
 	full                  // refused: the disk became full before its group was taken
-	refused               // the store failed before its group was taken, or took no more batches
+	refused               // the store failed before its group was taken, or accepted no more batches
 	unknown               // the store failed after the group was taken
 )
 
-// Inline decides which callers run their groups by themselves if they find the committer's
-// goroutine asleep. That is quicker than to wake it and to be woken by it. A caller does not
-// look at its context while it runs its group.
+// Inline decides which callers run their groups themselves when the committer's goroutine is
+// asleep, which is faster than waking it and being woken. A caller does not check its context
+// while it runs its group.
 type Inline uint8
 
 const (
 	// NeverInline is for a store whose commits usually wait for an fsync.
 	NeverInline Inline = iota
 
-	// PromptInline is for a store whose commits seldom wait for its disk. A caller with a prompt
-	// request runs its group until something might wait, and leaves the rest to the goroutine:
-	// so it returns when its context ends, even if the disk hangs.
+	// PromptInline is for a store whose commits rarely wait for its disk. A caller with a
+	// prompt request runs its group up to the first step that might wait, and leaves the rest
+	// to the goroutine, so that it returns when its context ends, even if the disk hangs.
 	PromptInline
 
-	// AlwaysInline is for a store whose commits wait for nothing, such as one in memory.
+	// AlwaysInline is for a store whose commits never wait, such as one in memory.
 	AlwaysInline
 )
 
@@ -129,44 +129,43 @@ type Committer struct {
 	inline  Inline
 	batch   *kv.Batch     // belongs to the goroutine that runs a group
 	bell    wake.Bell     // rings when groups may be waiting
-	back    wake.Bell     // rings when the last caller of a group has come back
+	back    wake.Bell     // rings when the last caller of a group has left Do
 	took    atomic.Int64  // how long that took, in nanoseconds
 	ended   chan struct{} // closed when the goroutine has returned
 	watched chan struct{} // closed when the goroutine that waits for a failure has returned
 
 	mu       sync.Mutex    // guards the fields below
-	running  bool          // somebody runs groups
-	current  *group        // the group that is run; nil if there is none
+	running  bool          // a goroutine runs groups
+	current  *group        // the running group; nil for none
 	left     *group        // the same if its caller has left it to the goroutine
 	queue    []*group      // waiting groups, oldest first; only the last one grows
 	spare    *group        // an ended group, for its memory
 	next     uint64        // number of the group that the next request opens
 	taken    uint64        // number of the last group taken from the queue
 	lastLive int           // requests of that group
-	lastOwn  bool          // it was one, whose caller can run its next group itself
-	queued   int           // bytes that wait
-	space    chan struct{} // closed when queued shrinks; nil while nobody waits
+	lastOwn  bool          // it was one request, whose caller can run its next group itself
+	queued   int           // bytes of the waiting groups
+	space    chan struct{} // closed when queued shrinks; nil without waiters
 	full     chan struct{} // closed while the disk is full
 	isFull   bool
 	closed   bool
 	refused  bool // a batch that a caller committed: the Log holds changes that the store does not
 }
 
-// group is a set of requests that share a batch. Those that are essential have a
-// channel of their own, since a full disk ends the others alone. A caller waits for
-// one channel and its context, so whatever ends a request closes that channel. The
-// first one looks for a while before it waits, and has no channel until then: where a
-// commit takes as long as a look, groups of one caller need none.
+// group is a set of requests that share a batch. Essential requests have a separate channel,
+// since a full disk ends only the others. A caller waits for one channel and its context, so
+// the end of a request always closes that channel. The first caller spins before it waits, and
+// has no channel until then: if commits are fast, groups of one caller need none.
 type group struct {
 	number    uint64
 	requests  []*Request // nil where a caller withdrew
 	live      int        // requests that are not nil
 	bytes     int
-	first     *Request      // the one without a channel; nil if it has got one
-	away      atomic.Int32  // those who need it since it was taken, if it is not of one caller
-	released  time.Time     // when its callers were woken
+	first     *Request      // the request without a channel; nil once it has one
+	away      atomic.Int32  // the goroutines that still need it after it was taken; unused for a lone caller
+	released  time.Time     // the time at which its callers were woken
 	applied   bool          // its rows are in the batch
-	sync      bool          // what Apply has returned
+	sync      bool          // the result of Apply
 	done      chan struct{} // closed when the requests that are not essential have ended; nil without any
 	essential chan struct{} // the same for the others
 }
@@ -192,7 +191,7 @@ func (g *group) endFirst() {
 	}
 }
 
-// release wakes the callers, but the one of endFirst.
+// release wakes the callers, except the one of endFirst.
 func (g *group) release() {
 	if g.done != nil {
 		close(g.done)
@@ -202,9 +201,8 @@ func (g *group) release() {
 	}
 }
 
-// New starts a committer. Close stops it and waits for its goroutines, unless
-// the store has failed: then one of them never returns from the store, and
-// is left behind with it.
+// New starts a committer. Close stops it and waits for its goroutines, unless the store has
+// failed: then one of them never returns from the store, and is abandoned with it.
 func New(store *kv.Store, log Log, inline Inline) *Committer {
 	c := &Committer{
 		store:   store,
@@ -223,10 +221,9 @@ func New(store *kv.Store, log Log, inline Inline) *Committer {
 	return c
 }
 
-// Do has the request committed and waits for it. When it returns nil, the
-// request is done and published. It returns the request's Err if the Log set it,
-// an error that matches ErrUnknown if the caller had to give up while the
-// request was on its way, and any other error if nothing was done.
+// Do commits the request. When it returns nil, the request is done and published. It returns
+// the request's Err if the Log set it, an error that matches ErrUnknown if the caller had to
+// give up while the request was being committed, and any other error if nothing was done.
 //
 // After ErrUnknown the request still belongs to the committer: do not reuse it.
 func (c *Committer) Do(ctx context.Context, r *Request) error {
@@ -256,8 +253,8 @@ func (c *Committer) Do(ctx context.Context, r *Request) error {
 	}
 }
 
-// lookOut looks a few times whether the first request of a group has ended, and gives it
-// a channel if it has not.
+// lookOut checks a few times whether the first request of a group has ended, and gives it a
+// channel if it has not.
 func (c *Committer) lookOut(r *Request) (ended bool) {
 	for range maxSpins {
 		if r.ended.Load() {
@@ -310,8 +307,8 @@ func (c *Committer) comeBack(r *Request) {
 	}
 }
 
-// leave notes that a caller of the group, or the committer itself, needs it no more. The
-// last one recycles it, and lets the committer go on if it waits for that.
+// leave notes that a caller of the group, or the committer itself, no longer needs it. The last
+// one recycles it, and wakes the committer if it waits for that.
 func (c *Committer) leave(g *group) {
 	if g.away.Add(-1) == 0 {
 		c.took.Store(int64(time.Since(g.released)))
@@ -320,12 +317,11 @@ func (c *Committer) leave(g *group) {
 	}
 }
 
-// returnTime is how long the callers of a group took at last to come back.
+// returnTime returns how long the callers of the last group took to leave Do.
 func (c *Committer) returnTime() time.Duration { return time.Duration(c.took.Load()) }
 
-// enqueue adds the request to the last waiting group, or to a new one. While too
-// much waits already it waits outside. It returns the group if the caller is to
-// run it.
+// enqueue adds the request to the last waiting group, or to a new one. While the queue is full,
+// it waits. It returns the group if the caller must run it.
 func (c *Committer) enqueue(ctx context.Context, r *Request) (own *group, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, context.Cause(ctx)
@@ -369,19 +365,19 @@ func (c *Committer) enqueue(ctx context.Context, r *Request) (own *group, err er
 	return nil, nil
 }
 
-// mayRunLocked reports whether the caller of a request runs its group if nobody else runs any.
-// Where several callers have shared the last group, those who come while one of them ran the
-// next would have to wait until the goroutine was woken.
+// mayRunLocked reports whether the caller of a request may run its group if no goroutine runs
+// any. If several callers shared the last group, callers that come while one of them runs the
+// next would have to wait until the goroutine is woken.
 func (c *Committer) mayRunLocked(r *Request) bool {
 	return c.inline == AlwaysInline || c.inline == PromptInline && r.Prompt && c.lastLive <= 1
 }
 
-// wakeUp has the goroutine look whether groups are waiting.
+// wakeUp wakes the goroutine to check for waiting groups.
 func (c *Committer) wakeUp() {
 	c.bell.Ring()
 }
 
-// waitForSpaceLocked gives up the mutex until some of what waits was taken.
+// waitForSpaceLocked releases the mutex until a waiting group was taken.
 func (c *Committer) waitForSpaceLocked(ctx context.Context, essential bool) error {
 	if c.space == nil {
 		c.space = make(chan struct{})
@@ -436,7 +432,7 @@ func (c *Committer) withdraw(r *Request) bool {
 	return true
 }
 
-// dropLocked takes the request out of a group that waits.
+// dropLocked removes the request from a waiting group.
 func (c *Committer) dropLocked(g *group, r *Request) {
 	g.requests[r.slot] = nil
 	g.live--
@@ -455,9 +451,8 @@ func (c *Committer) releaseLocked(bytes int) {
 	}
 }
 
-// SetFull notes whether the disk is full. If it is, requests that wait are
-// refused, those on their way stay on it. It does not block: the file system
-// under the store calls it.
+// SetFull notes whether the disk is full. If it is, waiting requests are refused; those being
+// committed are not. It does not block: the file system below the store calls it.
 func (c *Committer) SetFull(isFull bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -487,8 +482,8 @@ func (c *Committer) SetFull(isFull bool) {
 	}
 }
 
-// watch waits until the store fails, or the other goroutine has ended, and then ends
-// every request that is left. Close waits for it.
+// watch waits until the store fails, or the other goroutine has ended, and then ends every
+// remaining request. Close waits for it.
 //
 // The goroutine leaves requests behind if the store takes no more batches though it has
 // not failed: it is closed before the committer when it was given up while its disk was
@@ -502,8 +497,8 @@ func (c *Committer) watch() {
 	c.endAll()
 }
 
-// endAll ends the requests that wait, and those of the group that is run. No request
-// comes after it, since enqueue looks for a failure, and for closed, under the mutex.
+// endAll ends the waiting requests, and those of the running group. No request comes after it,
+// since enqueue checks for a failure, and for closed, under the mutex.
 func (c *Committer) endAll() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -532,7 +527,7 @@ func (c *Committer) endAll() {
 	c.queue = nil
 }
 
-// fateOfTaken returns what becomes of a group that was taken and not committed.
+// fateOfTaken returns the fate of a group that was taken and not committed.
 func (c *Committer) fateOfTaken() fate {
 	if c.store.Err() == nil { // an error that Commit returns has refused the batch
 		return refused
@@ -540,18 +535,17 @@ func (c *Committer) fateOfTaken() fate {
 	return unknown
 }
 
-// Ended returns a channel that is closed when the outcome of every request is known and no
-// other one will be taken: after Close, or when the store has failed.
+// Ended returns a channel that is closed when the outcome of every request is known and no more
+// requests are accepted: after Close, or when the store has failed.
 func (c *Committer) Ended() <-chan struct{} { return c.watched }
 
-// Close refuses new requests, lets those that wait be committed, and returns
-// true when the goroutine has ended. It leaves it behind, and returns false, if
-// the context ends, or the store has failed, or is full and gives no sign that it
-// will go on.
+// Close refuses new requests, commits the waiting ones, and returns true when the goroutine has
+// ended. It abandons the goroutine, and returns false, if the context ends, or the store has
+// failed, or is full and stays so.
 func (c *Committer) Close(ctx context.Context) bool {
 	c.mu.Lock()
 	c.closed = true
-	if c.space != nil { // those who wait outside shall see that it is closed
+	if c.space != nil { // callers that wait for space must see that it is closed
 		close(c.space)
 		c.space = nil
 	}

@@ -189,8 +189,8 @@ func TestRequestsThatWaitShareAGroup(t *testing.T) {
 	})
 }
 
-// Where callers run groups, one who finds the committer asleep does, and those who
-// come meanwhile share the next group, which is the committer's.
+// If callers run groups, one that finds the committer asleep does so, and callers that come
+// meanwhile share the next group, which the committer runs.
 func TestACallerRunsItsGroup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, log := openStore(t), &testLog{hold: make(chan struct{})}
@@ -429,7 +429,7 @@ func (f *fullContext) Done() <-chan struct{} {
 	return ended
 }
 
-// Close lets what waits be committed, and wakes those who wait outside.
+// Close commits the waiting requests, and wakes callers that wait for space.
 func TestCloseFinishesWhatWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, log := openStore(t), &testLog{hold: make(chan struct{})}

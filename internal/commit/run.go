@@ -17,8 +17,8 @@ func (c *Committer) run() {
 	}
 }
 
-// runGroup makes the changes of a group. It returns false if the store takes no more:
-// then endAll ends the requests, and nobody runs a group any more.
+// runGroup commits a group. It returns false if the store accepts no more batches: then endAll
+// ends the requests, and no group runs any more.
 func (c *Committer) runGroup(g *group) bool {
 	if !g.applied { // else its caller has left it after that
 		c.apply(g)
@@ -38,8 +38,8 @@ func (c *Committer) apply(g *group) {
 	g.applied = true
 }
 
-// end shows a group that was committed, and wakes its callers. It returns false if endAll
-// has told them otherwise.
+// end publishes a committed group, and wakes its callers. It returns false if endAll has ended
+// its requests.
 func (c *Committer) end(g *group) bool {
 	sync := g.sync
 	c.log.Publish(g.requests)
@@ -67,25 +67,24 @@ func (c *Committer) end(g *group) bool {
 	return true
 }
 
-// awaitCallers sleeps while the callers of a group that has ended run and come back: a caller
-// that puts again at once belongs in the next group. If this goroutine kept looking, it
-// would take the place of one of them each time. All of them have been woken, so it waits
-// for the scheduler only.
+// awaitCallers sleeps until the callers of an ended group have run and left Do: a caller that
+// puts again at once belongs in the next group. If this goroutine spun instead, it would take a
+// processor from them. All of them have been woken, so it waits only for the scheduler.
 //
-// That pays where they come back sooner than a sync takes. Where they have more to prepare
-// than that, they do it beside the sync of those who have come in the meantime.
+// That pays off if they return sooner than a sync takes. If they take longer, they prepare
+// their next requests during the sync of others.
 func (c *Committer) awaitCallers(g *group) {
 	for g.away.Load() > 0 {
 		<-c.back.C()
 	}
 }
 
-// runInline runs the group of a caller, on the caller's goroutine. A caller that came
-// meanwhile is left to the committer's. So is the group itself if its commit may wait:
-// then runInline returns false, and the caller waits like any other.
+// runInline runs the group of a caller on the caller's goroutine. It leaves callers that came
+// meanwhile to the committer's goroutine, and the group itself if its commit may wait: then
+// runInline returns false, and the caller waits like any other.
 //
-// Invariant: nothing in here waits for a disk that may hang. TestACallerLeavesAGroupThatWaits
-// holds it.
+// Invariant: nothing in this function waits for a disk that may hang.
+// TestACallerLeavesAGroupThatWaits holds it.
 func (c *Committer) runInline(g *group, r *Request) bool {
 	c.apply(g)
 	done, ok := c.tryCommit(g)
@@ -125,12 +124,12 @@ func (c *Committer) tryCommit(g *group) (done, ok bool) {
 	return done, err == nil
 }
 
-// take waits for a group and takes it, after it let it grow, or takes one that its caller
-// has left. It returns nil when the committer is closed and nothing waits, when the store
-// has failed, and when it has refused the group of a caller.
+// take waits for a group, lets it grow and takes it, or takes one that its caller has left. It
+// returns nil when the committer is closed and no group waits, when the store has failed, and
+// when the store has refused the group of a caller.
 func (c *Committer) take() *group {
 	yields, seen, idle := 0, 0, 0
-	lone := false // one caller, whose turn is all that there is to wait for
+	lone := false // one caller: do not wait for others
 	for {
 		c.mu.Lock()
 		switch {
@@ -181,13 +180,13 @@ func (c *Committer) takeLocked() *group {
 	if g.live == 1 {
 		g.requests[0].alone = true
 	} else {
-		g.away.Store(int32(g.live) + 1) // and the one who runs it
+		g.away.Store(int32(g.live) + 1) // and the goroutine that runs it
 	}
 	return g
 }
 
-// sleepLocked gives up the mutex until there is something to do and nobody else
-// runs groups, or a caller has left its group.
+// sleepLocked releases the mutex until groups wait and no caller runs one, or a caller has left
+// its group.
 func (c *Committer) sleepLocked() {
 	c.running = false
 	for {
@@ -202,7 +201,7 @@ func (c *Committer) sleepLocked() {
 	}
 }
 
-// compact removes the slots of those who withdrew.
+// compact removes the slots of withdrawn requests.
 func (g *group) compact() {
 	if g.live == len(g.requests) {
 		return
@@ -217,8 +216,7 @@ func (g *group) compact() {
 	g.requests = kept
 }
 
-// recycle keeps the memory of an ended group. Its callers hold nothing of it any more, or but
-// its channel.
+// recycle keeps the memory of an ended group. Its callers hold at most its channel.
 func (c *Committer) recycle(g *group) {
 	clear(g.requests)
 	g.requests = g.requests[:0]

@@ -6,14 +6,13 @@ import (
 	"github.com/braidstream/braid/internal/layout"
 )
 
-// Attachments are what package consumer keeps with an open database. The zero value
-// has none.
+// Attachments are the values attached to an open database. The zero value has none.
 type Attachments struct {
 	mu   sync.Mutex // guards the field below
 	held map[string]any
 }
 
-// Attach is that of [DB].
+// Attach implements [DB].
 func (a *Attachments) Attach(name string, attach func() any) any {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -26,22 +25,22 @@ func (a *Attachments) Attach(name string, attach func() any) any {
 	return a.held[name]
 }
 
-// LeaseWatch calls those who want to know of rows about leases that were written. The
-// zero value has none to call.
+// LeaseWatch calls the functions registered for changes of rows about leases. The zero value
+// has none.
 type LeaseWatch struct {
 	mu   sync.Mutex // guards the fields below
 	all  func(key, value []byte)
 	apps map[string]func(key []byte)
 }
 
-// OnCommit is that of [DB].
+// OnCommit implements [DB].
 func (w *LeaseWatch) OnCommit(fn func(key, value []byte)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.all = fn
 }
 
-// WatchLeases is that of [DB].
+// WatchLeases implements [DB].
 func (w *LeaseWatch) WatchLeases(app string, fn func(key []byte)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -55,7 +54,7 @@ func (w *LeaseWatch) WatchLeases(app string, fn func(key []byte)) {
 	w.apps[app] = fn
 }
 
-// Note reports a row that was written, nil for one deleted.
+// Note reports a row that was written, with a nil value for a deleted one.
 func (w *LeaseWatch) Note(key, value []byte) {
 	w.mu.Lock()
 	all, app := w.all, w.apps[string(layout.LeaseApp(key))]

@@ -1,7 +1,6 @@
-// Package decimal writes and reads unsigned numbers of up to 192 bits in
-// decimal. It knows words and digits, and must not know what the numbers stand
-// for: hash keys (internal/uint128) or sequence numbers (package braid), which
-// are its callers.
+// Package decimal writes and reads unsigned numbers of up to 192 bits in decimal. It does not
+// know what they mean: its callers write hash keys (internal/uint128) and sequence numbers
+// (package braid).
 package decimal
 
 import (
@@ -14,14 +13,14 @@ import (
 // MaxDigits is the number of digits of 2^192-1.
 const MaxDigits = 58
 
-// A chunk is the most digits that always fit one word.
+// A chunk has the largest number of digits that always fit in one word.
 const (
 	chunkDigits = 19
 	chunkSize   = 10_000_000_000_000_000_000
 )
 
-// ErrRange is the error of [Parse] for numbers of more than 192 bits. Callers
-// with a tighter bound may use it for theirs.
+// ErrRange is the error of [Parse] for numbers of more than 192 bits. Callers with a smaller
+// limit may return it for theirs.
 var ErrRange = errors.New("it is too large")
 
 // Append appends the digits of hi·2^128 + mid·2^64 + lo to dst, without leading
@@ -47,9 +46,8 @@ func divide(hi, mid, lo uint64) (qHi, qMid, qLo, chunk uint64) {
 	return qHi, qMid, qLo, chunk
 }
 
-// putChunk writes all digits of a chunk, leading zeros included. It works in
-// halves, since the divisions of one do not wait for those of the other, and
-// division of 32-bit numbers is the cheaper one.
+// putChunk writes all digits of a chunk, including leading zeros. It divides two halves,
+// because their divisions run in parallel, and 32-bit division is cheaper.
 func putChunk(dst *[chunkDigits]byte, chunk uint64) {
 	const half = 1_000_000_000
 	top := chunk / half // at most ten digits
@@ -65,8 +63,8 @@ func put9(dst *[9]byte, v uint32) {
 	}
 }
 
-// Parse is the inverse of [Append]. It takes digits without sign and without
-// leading zeros, and says what is wrong with any other text.
+// Parse is the inverse of [Append]. It accepts digits without sign or leading zeros; its error
+// says what is wrong with any other text.
 func Parse(text string) (hi, mid, lo uint64, err error) {
 	if err := check(text); err != nil {
 		return 0, 0, 0, err

@@ -10,7 +10,7 @@ import (
 	"github.com/braidstream/braid/internal/decimal"
 )
 
-// bigOf is the number as math/big has it.
+// bigOf returns the number as a big.Int.
 func bigOf(hi, mid, lo uint64) *big.Int {
 	n := new(big.Int)
 	for _, word := range []uint64{hi, mid, lo} {
@@ -19,7 +19,7 @@ func bigOf(hi, mid, lo uint64) *big.Int {
 	return n
 }
 
-// borders are numbers at which a digit, a chunk or a word begins or ends.
+// borders are numbers at the limits of a digit, a chunk or a word.
 func borders() []*big.Int {
 	var all []*big.Int
 	add := func(n *big.Int) {

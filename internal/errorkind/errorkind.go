@@ -14,7 +14,7 @@ import (
 	"github.com/braidstream/braid/queue"
 )
 
-// Kind is a sentinel error and how HTTP answers name it.
+// Kind is a sentinel error, and its name and status in HTTP answers.
 type Kind struct {
 	Err    error
 	Status int    // of HTTP
@@ -22,8 +22,8 @@ type Kind struct {
 }
 
 // All has every exported sentinel of the three packages; TestEverySentinelHasAKind of
-// internal/policy fails if one is missing. Of those that match an error, the first counts:
-// ErrOutcomeUnknown and ErrKeyUnavailable wrap their causes, so they come before those. Do
+// internal/policy fails if one is missing. The first one that matches an error counts:
+// ErrOutcomeUnknown and ErrKeyUnavailable wrap their causes, so they precede them. Callers must
 // not change the list.
 var All = []Kind{
 	{braid.ErrOutcomeUnknown, http.StatusGatewayTimeout, "OutcomeUnknown"},
@@ -63,7 +63,7 @@ var All = []Kind{
 	{queue.ErrReject, http.StatusConflict, "Reject"},
 }
 
-// Of returns the kind of an error, and whether it has one.
+// Of returns the kind of an error; ok is false if it has none.
 func Of(err error) (Kind, bool) {
 	for _, kind := range All {
 		if errors.Is(err, kind.Err) {

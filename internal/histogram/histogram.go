@@ -1,6 +1,6 @@
 // Package histogram counts durations in fixed buckets, at the cost of two atomic additions
-// for each. It knows nothing of what was measured: the root package and package consumer
-// show what a [Recorder] has counted as a braid.Histogram.
+// each. It does not know what they measure: the root package and package consumer turn the
+// counts of a [Recorder] into a braid.Histogram.
 package histogram
 
 import (
@@ -9,9 +9,8 @@ import (
 	"time"
 )
 
-// Bounds are the upper bounds of the buckets, each included: a microsecond to 50 s, three
-// for each power of ten. From one to the next it is a factor of 2 or 2.5. What is longer is
-// counted beyond them.
+// Bounds are the inclusive upper bounds of the buckets: 1 µs to 50 s, three for each power of
+// ten, each 2 or 2.5 times the one before. One more bucket counts longer durations.
 var Bounds = [24]time.Duration{
 	1 * time.Microsecond, 2 * time.Microsecond, 5 * time.Microsecond,
 	10 * time.Microsecond, 20 * time.Microsecond, 50 * time.Microsecond,
@@ -23,8 +22,8 @@ var Bounds = [24]time.Duration{
 	10 * time.Second, 20 * time.Second, 50 * time.Second,
 }
 
-// first has, for each number of bits, the first bucket that a duration of so many bits can
-// be in, so that it takes at most two comparisons to find its own.
+// first has, for each number of bits, the first possible bucket of a duration with that many
+// bits. From there, at most two comparisons find the right one.
 var first = func() (first [65]uint8) {
 	for n := range first {
 		least := uint64(1) << max(0, n-1)
@@ -35,15 +34,14 @@ var first = func() (first [65]uint8) {
 	return first
 }()
 
-// Recorder counts durations. Its zero value has counted none. All methods may be called by
-// any number of goroutines.
+// Recorder counts durations. The zero value is ready for use. It is safe for concurrent use.
 type Recorder struct {
-	counts [len(Bounds) + 1]atomic.Int64 // the last one is of what is beyond the bounds
+	counts [len(Bounds) + 1]atomic.Int64 // the last one is for durations beyond the bounds
 	sum    atomic.Int64
 }
 
-// Observe counts a duration. One below 0, as between two readings of a wall clock, counts
-// as 0.
+// Observe counts a duration. A negative one, which two readings of a wall clock can give,
+// counts as 0.
 func (r *Recorder) Observe(d time.Duration) {
 	d = max(d, 0)
 	r.counts[bucket(d)].Add(1)
@@ -58,9 +56,9 @@ func bucket(d time.Duration) int {
 	return i
 }
 
-// Read returns how many durations each bucket has, how many all together, those beyond the
-// bounds included, and their sum. Durations that are counted meanwhile may be missing in the
-// sum, or in the counts.
+// Read returns the number of durations in each bucket, their total number, including those
+// beyond the bounds, and their sum. A concurrent Observe may be missing in the sum or in the
+// counts.
 func (r *Recorder) Read() (counts [len(Bounds)]int64, count int64, sum time.Duration) {
 	sum = time.Duration(r.sum.Load())
 	for i := range counts {

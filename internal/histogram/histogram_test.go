@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The table only shortens the search, for durations around every bound and every power of
-// two.
+// The table only shortens the search. Checked are durations around every bound and every power
+// of two.
 func TestBucketIsTheFirstThatHoldsTheDuration(t *testing.T) {
 	durations := []time.Duration{0, math.MaxInt64}
 	for _, bound := range Bounds {

@@ -1,8 +1,7 @@
-// Package inside is the door through which package modeltest sees what package braid
-// does not export: what is stored of a shard, the clock that records age by, the
-// books of the appender. Package braid sets the functions; nobody calls them but
-// tests, which internal/policy checks. What else the harnesses need they get from the
-// public API, from package companion, and from the packages below braid.
+// Package inside lets package modeltest see internals of package braid: the stored state of a
+// shard, the clock by which records age, the books of the appender. Package braid sets the
+// functions, and only tests call them, which internal/policy checks. For everything else the
+// harnesses use the public API, package companion, and the packages below braid.
 package inside
 
 import (
@@ -12,47 +11,47 @@ import (
 	"github.com/braidstream/braid/internal/kv"
 )
 
-// DB is what tests see of a *braid.DB.
+// DB shows tests the internals of a *braid.DB.
 type DB interface {
 	Store() *kv.Store
 
 	// Aging is the time by which records age, in nanoseconds.
 	Aging() uint64
 
-	// SetPages makes the pages small that loops over records read, in bytes, so that
-	// those over few records read ahead, too. It is for a database without a loop.
+	// SetPages sets the size in bytes of the pages that loops over records read, so that loops
+	// over few records read ahead, too. No loop may be running.
 	SetPages(first, others int)
 
-	// PagesAhead is how many pages loops have found read ahead.
+	// PagesAhead returns how many pages were already read ahead when a loop needed them.
 	PagesAhead() int64
 
-	// Hold runs fn where commits are made: none is made before it returns.
+	// Hold runs fn on the goroutine that commits: nothing is committed before fn returns.
 	Hold(fn func()) error
 
-	// CheckBooks compares what the appender keeps by changes with what a look at
-	// everything finds.
+	// CheckBooks compares the totals that the appender updates with each change against totals
+	// computed from scratch.
 	CheckBooks(ctx context.Context) error
 }
 
-// Stream is what tests see of a *braid.Stream.
+// Stream shows tests the internals of a *braid.Stream.
 type Stream interface {
 	Next() uint32             // the index of the next shard
-	Expired() uint64          // the horizon of the shards that have gone
+	Expired() uint64          // the horizon of the removed shards
 	Expiry(now uint64) uint64 // the counter below which records have expired
 	Resolve(position any) error
 }
 
-// Shard is what tests see of a *braid.Shard.
+// Shard shows tests the internals of a *braid.Shard.
 type Shard interface {
-	Horizon() uint64           // as it is stored
-	Last() uint64              // the counter of the last record that there was
+	Horizon() uint64           // the stored one
+	Last() uint64              // the counter of the last record, even if it was trimmed
 	Closed() bool              // no record will follow
 	Number(counter uint64) any // a braid.SequenceNumber of the shard
 	Resolve(position any) error
 }
 
-// Set by package braid. Resolve is what every reader does first: it returns the error
-// of a braid.Position that is none in the stream or shard.
+// Set by package braid. Resolve is the first step of every reader: it returns the error of a
+// braid.Position that is invalid in the stream or shard.
 var (
 	DBOf     func(db any) DB         // of a *braid.DB
 	StreamOf func(stream any) Stream // of a *braid.Stream

@@ -1,7 +1,6 @@
-// Package jsontext has values whose JSON is text that people read and write, for
-// structs whose fields have types of the standard library that have none. A struct
-// embeds itself, without its methods, beside fields of the same names and these types:
-// the outer fields are taken.
+// Package jsontext encodes durations and errors as readable text in JSON. A struct's
+// MarshalJSON embeds the struct itself, as a type without methods, next to fields of the same
+// names and these types; encoding/json uses the outer fields.
 //
 //	type plain Status
 //	return json.Marshal(struct {
@@ -19,7 +18,7 @@ import (
 // Duration is a duration such as "1m30s".
 type Duration time.Duration
 
-// Duration returns it as the standard library has it.
+// Duration returns d as a time.Duration.
 func (d Duration) Duration() time.Duration { return time.Duration(d) }
 
 // MarshalText implements encoding.TextMarshaler.
@@ -34,7 +33,7 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	return err
 }
 
-// Error is the text of an error. What is read back is an error with that text.
+// Error is the text of an error. Decoding returns an error with that text.
 type Error struct{ Err error }
 
 // MarshalText implements encoding.TextMarshaler.

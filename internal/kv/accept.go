@@ -22,18 +22,18 @@ import (
 // This file opens a damaged database with what is left of it, if Config.AcceptLoss
 // allows that.
 //
-// What is done about a file depends on what it is. A log or a manifest keeps its sound
-// beginning, and the logs after a damaged one go with what it lost: what is left is a
-// state that the database once had, as far as that hangs on them. A table that is missing
-// or is another one is replaced by one of the same size that cannot be read, so that its
-// readers are told. Markers, ledgers and the identity are made anew from each other.
+// The repair depends on the kind of file. A log or a manifest keeps its sound beginning, and
+// logs that follow a damaged one are removed with it: the result is a state that the database
+// once had, as far as logs and manifest decide. A table that is missing or foreign is replaced
+// by an unreadable one of the same size, so that its readers get an error. Markers, ledgers and
+// the identity are rebuilt from each other.
 //
-// Invariant: nothing is thrown away but ledgers, which hold only what others say. What is
-// going to be accepted is written to lossesName before anything is changed; a file keeps
-// a name in lostName before it is replaced, which is done in one step. So a power cut
-// leaves what an open refuses, or what opens with the loss written down; and with
-// AcceptLoss the next open goes on. If it cannot be done, the open is refused; a new
-// database is never made. TestPowerCutWhileALossIsAccepted holds it.
+// Invariant: only ledgers are deleted, and they hold nothing that other files do not. The loss
+// is written to lossesName before anything is changed; a file gets a second name in lostName
+// before it is replaced, in one step. So after a power cut, the next open either refuses, or
+// finds the loss recorded; with AcceptLoss it continues the repair. If a repair is impossible,
+// the open is refused; it never makes a new database. TestPowerCutWhileALossIsAccepted holds
+// it.
 const (
 	lossesName    = "LOSSES"
 	newLossesName = "LOSSES.new"
@@ -47,12 +47,12 @@ var errNothingLeft = errors.New("too little is left to go on without it")
 type acceptor struct {
 	s       *Store
 	id      layout.Identity
-	done    map[string]bool // the files that something was done about
+	done    map[string]bool // the files that were repaired
 	changed bool            // something was written
 }
 
-// accept repairs one file after the other until the database can be verified, or one of
-// them cannot be repaired. err is what verifying it has said.
+// accept repairs one file after the other until the database can be verified, or one of them
+// cannot be repaired. err is the error of verifying it.
 func (s *Store) accept(id layout.Identity, err error) (x *examination, logged int64, _ error) {
 	a := &acceptor{s: s, id: id, done: make(map[string]bool)}
 	for {
@@ -70,7 +70,7 @@ func (s *Store) accept(id layout.Identity, err error) (x *examination, logged in
 	}
 }
 
-// refuse says in an error what has become of the files.
+// refuse returns an error that says where the files are now.
 func (a *acceptor) refuse(err error) error {
 	if !a.changed {
 		return fmt.Errorf("%w; nothing was changed", err)
@@ -79,7 +79,7 @@ func (a *acceptor) refuse(err error) error {
 		err, lossesName, lostName)
 }
 
-// repair does what can be done about one file.
+// repair repairs one file as far as possible.
 func (a *acceptor) repair(damage *FileDamageError) error {
 	dir, name := path.Split(damage.File)
 	switch {
@@ -107,8 +107,7 @@ func (a *acceptor) repair(damage *FileDamageError) error {
 	}
 }
 
-// note writes down what is going to be accepted. It comes before the first change, and
-// when it is known that the loss can be accepted.
+// note records the loss before the first change, once it is certain that it can be accepted.
 func (a *acceptor) note(damage *FileDamageError) error {
 	s := a.s
 	l, err := s.readLosses()
@@ -130,7 +129,8 @@ func (a *acceptor) note(damage *FileDamageError) error {
 	return s.writeLosses(l)
 }
 
-// readLosses returns the losses that were accepted so far. Of none, all are marked.
+// readLosses returns the losses that were accepted so far. If there are none, they count as
+// marked.
 func (s *Store) readLosses() (layout.Losses, error) {
 	data, err := readWhole(s.guard, s.guard.PathJoin(s.dir, lossesName), layout.MaxLossesBytes)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -153,14 +153,14 @@ func (s *Store) writeLosses(l layout.Losses) error {
 	return nil
 }
 
-// Losses returns what was accepted as lost, since the database was created.
+// Losses returns the losses that were accepted since the database was created.
 func (s *Store) Losses() []layout.Loss { return s.losses.Losses }
 
-// LossesUnmarked reports whether the rows do not say yet that what was in a log or a
-// manifest may be missing. MarkLosses is called when they do, durably.
+// LossesUnmarked reports whether rows have yet to record that the contents of a log or a
+// manifest may be missing. Call MarkLosses once they do, durably.
 func (s *Store) LossesUnmarked() bool { return !s.losses.Marked }
 
-// MarkLosses is described at LossesUnmarked.
+// MarkLosses records that the rows show all losses: see LossesUnmarked.
 func (s *Store) MarkLosses() error {
 	return s.await(func() error {
 		s.losses.Marked = true
@@ -171,8 +171,8 @@ func (s *Store) MarkLosses() error {
 // path returns that of a file of the store.
 func (a *acceptor) path(name string) string { return a.s.guard.PathJoin(a.s.StoreDir(), name) }
 
-// setAside moves a file of the store to where what was lost is kept. One that is missing
-// is no error.
+// setAside moves a file of the store to the directory of lost files. A missing file is no
+// error.
 func (a *acceptor) setAside(name string) error {
 	return joinErrors(a.moveAside(a.path(name)), syncDir(a.s.guard, a.s.StoreDir()))
 }
@@ -192,8 +192,8 @@ func (a *acceptor) moveAside(file string) error {
 	return a.syncLost()
 }
 
-// keepAside gives a file a second name among what was lost, so that it can be replaced. One
-// that is missing is no error.
+// keepAside gives a file a second name in the directory of lost files, so that it can be
+// replaced. A missing file is no error.
 func (a *acceptor) keepAside(file string) error {
 	files := a.s.guard
 	target, err := a.lostName(file)
@@ -210,7 +210,7 @@ func (a *acceptor) keepAside(file string) error {
 	return a.syncLost()
 }
 
-// lostName returns a new name for a file among what was lost.
+// lostName returns a new name for a file in the directory of lost files.
 func (a *acceptor) lostName(file string) (string, error) {
 	files := a.s.guard
 	lost := files.PathJoin(a.s.dir, lostName)
@@ -231,24 +231,24 @@ func (a *acceptor) lostName(file string) (string, error) {
 
 func (a *acceptor) syncLost() error { return syncDir(a.s.guard, a.s.guard.PathJoin(a.s.dir, lostName)) }
 
-// newSuffix ends the name of a file of the store that is being made. Pebble knows no such
+// newSuffix ends the name of a file of the store while it is being made. Pebble ignores such
 // names.
 const newSuffix = ".new"
 
-// replace puts what was made under the name with newSuffix in the place of a file of the
-// store, in one step. The file must have been kept.
+// replace renames the file with newSuffix to the file of the store that it replaces, in one
+// step. The old file must have a second name by then.
 func (a *acceptor) replace(name string) error {
 	return joinErrors(a.s.guard.Rename(a.path(name+newSuffix), a.path(name)), syncDir(a.s.guard, a.s.StoreDir()))
 }
 
-// makeBeginning makes what is to replace a file of the store: its first n bytes. It keeps
-// the file, and returns how the ledger is to list it.
+// makeBeginning makes the replacement of a file of the store from its first n bytes. It gives
+// the old file a second name, and returns the ledger's entry for the new one.
 func (a *acceptor) makeBeginning(name string, n int64) (f layout.LedgerFile, err error) {
 	data, err := readWhole(a.s.guard, a.path(name), n-1)
 	if err != nil {
 		return f, err
 	}
-	head := data[:min(len(data), layout.LedgerHeadBytes)] // summed up first, since a file may change what it writes
+	head := data[:min(len(data), layout.LedgerHeadBytes)] // before writing, since a file may change the bytes that it is given
 	f = layout.LedgerFile{Name: name, Size: int64(len(data)), Sum: layout.LedgerSum(0, data), Head: layout.LedgerSum(0, head)}
 	if err := writeFile(a.s.guard, a.path(name+newSuffix), data); err != nil {
 		return f, err
@@ -256,9 +256,9 @@ func (a *acceptor) makeBeginning(name string, n int64) (f layout.LedgerFile, err
 	return f, a.keepAside(a.path(name))
 }
 
-// cutLog keeps what can be read of a log, and takes the later ones away: what is in them
-// followed on what is lost. The ledger lists what is left before the log is replaced,
-// since it could not tell afterwards that this is the one.
+// cutLog keeps the readable beginning of a log, and removes the later logs, whose commits built
+// on the lost ones. The ledger lists the new file before it replaces the log; otherwise the
+// next open would reject it as foreign.
 func (a *acceptor) cutLog(damage *FileDamageError, name string) error {
 	number, _ := logNumber(name)
 	sound, err := a.ownBytes(name, number)
@@ -291,8 +291,8 @@ func (a *acceptor) cutLog(damage *FileDamageError, name string) error {
 	return a.replace(name)
 }
 
-// ownBytes is soundBytes of a log or manifest that is the one that is listed; 0 of
-// another one, or if that cannot be told.
+// ownBytes is soundBytes of a log or manifest that is the listed one; 0 of a foreign one, or if
+// the ledger cannot decide.
 func (a *acceptor) ownBytes(name string, number uint64) (int64, error) {
 	sound, _, err := a.s.storeFiles().soundBytes(name, number)
 	if err != nil {
@@ -312,14 +312,14 @@ func (a *acceptor) ownBytes(name string, number uint64) (int64, error) {
 				continue
 			}
 			if _, sum, err := a.s.storeFiles().sumOf(name, f.Size); err != nil || sum != f.Sum {
-				return 0, err // whole, and another one
+				return 0, err // whole, but foreign
 			}
 		}
 	}
 	return sound, nil
 }
 
-// setAsideLogs takes the logs away from a number on.
+// setAsideLogs sets aside the logs with that number or a higher one.
 func (a *acceptor) setAsideLogs(from uint64) error {
 	names, err := a.s.guard.List(a.s.StoreDir())
 	for _, name := range names {
@@ -330,9 +330,9 @@ func (a *acceptor) setAsideLogs(from uint64) error {
 	return err
 }
 
-// cutManifest keeps the edits of a manifest that can be read. The store is one of
-// before then. If a log that it needs has been used again since, those that are left do
-// not follow on from it. As for the ledger, see cutLog.
+// cutManifest keeps the readable edits of a manifest, so the store goes back to the last of
+// them. If Pebble has reused a log that this older state needs, the logs that are left do not
+// continue it. For the order of ledger and file see cutLog.
 func (a *acceptor) cutManifest(damage *FileDamageError, name string) error {
 	sound, err := a.ownBytes(name, 0)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && sound == 0 {
@@ -365,12 +365,11 @@ func (a *acceptor) cutManifest(damage *FileDamageError, name string) error {
 	return a.replace(name)
 }
 
-// blankTable puts a table in the place of one that is lost, of the size that Pebble
-// expects, in which nothing can be read.
+// blankTable replaces a lost table by an unreadable one of the size that Pebble expects.
 func (a *acceptor) blankTable(damage *FileDamageError, name string) error {
 	size := damage.Want
 	if size < 0 {
-		return fmt.Errorf("how large %s has to be is not known", name)
+		return fmt.Errorf("the size of %s is unknown", name)
 	}
 	if err := a.note(damage); err != nil {
 		return err
@@ -394,7 +393,7 @@ func (a *acceptor) makeBlank(name string, size int64) error {
 	}
 	zeros := make([]byte, min(size, 1<<20))
 	for left := size; left > 0 && err == nil; left -= int64(len(zeros)) {
-		clear(zeros) // which a file may change
+		clear(zeros) // a file may change the bytes that it is given
 		_, err = f.Write(zeros[:min(left, int64(len(zeros)))])
 	}
 	if err == nil {
@@ -403,7 +402,7 @@ func (a *acceptor) makeBlank(name string, size int64) error {
 	return joinErrors(err, f.Close())
 }
 
-// renewMarker makes a marker that is missing, or names an older manifest.
+// renewMarker remakes a marker that is missing or names an older manifest.
 func (a *acceptor) renewMarker(damage *FileDamageError, name string) error {
 	s := a.s
 	kind := strings.Split(name, ".")[1]
@@ -442,7 +441,7 @@ func (a *acceptor) renewMarker(damage *FileDamageError, name string) error {
 	return joinErrors(writeFile(s.guard, a.path(marker), nil), syncDir(s.guard, s.StoreDir()))
 }
 
-// renewLedgers makes ledgers of what is there, but for one that is whole.
+// renewLedgers rebuilds the ledgers from the files, except a ledger that is whole.
 func (a *acceptor) renewLedgers(damage *FileDamageError) error {
 	s := a.s
 	l, _, err := readLedgers(s.guard, s.dir, a.id)
@@ -462,8 +461,8 @@ func (a *acceptor) renewLedgers(damage *FileDamageError) error {
 	return a.putLedgers(l)
 }
 
-// relist takes files out of the ledgers, since what they hold now is what they are going
-// to hold, and adds those of which something is left.
+// relist removes the files that gone accepts from the ledgers, and adds left, the new entries
+// of those that were cut.
 func (a *acceptor) relist(left []layout.LedgerFile, gone func(name string) bool) error {
 	l, _, err := readLedgers(a.s.guard, a.s.dir, a.id)
 	if err != nil {
@@ -499,8 +498,8 @@ func (a *acceptor) putLedgers(l *ledgers) error {
 	return nil
 }
 
-// keepUnknown takes tables away that nothing names: Pebble would delete them, and they
-// may hold what was lost with a manifest.
+// keepUnknown sets aside tables that no manifest names: Pebble would delete them, and they may
+// hold the records that were lost with a manifest.
 func (s *Store) keepUnknown(x *examination) error {
 	a := &acceptor{s: s, id: s.identity}
 	names, err := s.guard.List(s.StoreDir())
@@ -512,8 +511,7 @@ func (s *Store) keepUnknown(x *examination) error {
 	return err
 }
 
-// acceptIdentity makes an identity that is lost anew, for the database that the ledger
-// names.
+// acceptIdentity remakes a lost identity, for the database that the ledger names.
 func (s *Store) acceptIdentity(err error) (layout.Identity, error) {
 	id, fresh := layout.NewIdentity()
 	if fresh != nil {

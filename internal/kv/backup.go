@@ -19,30 +19,28 @@ import (
 )
 
 const (
-	backupPrefix    = "backup-" // of the directories in Dir that a backup works in
-	backupCopyBytes = 1 << 20   // between two looks at the context
+	backupPrefix    = "backup-" // begins the names of a backup's working directories in Dir
+	backupCopyBytes = 1 << 20   // between two checks of the context
 
-	// backupPatience is how long a backup that was given up may take to remove what
-	// it has made before its caller is answered.
+	// backupPatience is how long a cancelled backup may take to remove its files before its
+	// caller gets the error.
 	backupPatience = 200 * time.Millisecond
 )
 
-// A BackupCheck looks at a copy that is in the directory, on the file system, which is nil
-// for the real one. It calls progress with how much of how much it has seen, and returns
-// when the context ends.
+// A BackupCheck verifies the copy in the directory dir of a file system, nil for the real one.
+// It calls progress with the bytes verified and their total, and returns when the context ends.
 type BackupCheck func(ctx context.Context, files FS, dir string, progress func(done, total int64)) error
 
-// Backup makes a copy of the database in the directory dir, which must be absent
-// or empty, on the real file system (or that of Config.FS), while the database
-// is in use. The copy has all commits that returned before the call, and shares
-// no file with the original. progress, if not nil, is told how many bytes of how
-// many are copied. check, if not nil, is called with the whole copy, which Config.Unnamed
-// opens: an error of it is that of the backup, and nothing is left.
+// Backup makes a copy of the database in the directory dir, which must be absent or empty, on
+// the real file system (or that of Config.FS), while the database is in use. The copy has all
+// commits that returned before the call, and shares no file with the original. progress, if not
+// nil, gets the bytes copied and their total. check, if not nil, is called with the whole copy,
+// which it opens with Config.Unnamed; its error fails the backup, and the copy is removed.
 //
-// It returns when the context ends, or the store is closed or fails. What was begun
-// is removed before that; or, if a file operation is held, when that returns, and
-// another Backup to the same directory waits for it. One that a crash cut short has the
-// mark of an unfinished one and no identity, and is never taken for a database.
+// It returns when the context ends, or the store is closed or fails, and removes its files
+// before that. If a file operation hangs, they are removed when it returns, and another Backup
+// to the same directory waits until then. A backup that a crash cut short carries the mark of
+// an unfinished one and no identity, so it never counts as a database.
 func (s *Store) Backup(ctx context.Context, dir string, progress func(done, total int64), check BackupCheck) error {
 	if wake.IsClosed(s.closing) {
 		return ErrClosed
@@ -74,8 +72,8 @@ func (s *Store) Backup(ctx context.Context, dir string, progress func(done, tota
 	}
 }
 
-// tidied waits until nothing is left of a backup that was given up, as it soon is
-// unless a file operation is held.
+// tidied waits until a cancelled backup has removed its files, which takes long only if a file
+// operation hangs.
 func (b *backup) tidied() {
 	patience := time.NewTimer(backupPatience)
 	defer patience.Stop()
@@ -85,25 +83,25 @@ func (b *backup) tidied() {
 	}
 }
 
-// backup is one call of Backup. A goroutine makes it, which a held disk may keep
-// for longer than the caller waits.
+// backup is one call of Backup. It runs in a goroutine of its own, since a hanging disk may
+// block it for longer than the caller waits.
 type backup struct {
 	store  *Store
-	ctx    context.Context // ended by the caller when it gives up
+	ctx    context.Context // cancelled when the caller gives up
 	target FS
 	dir    string        // on target
 	check  BackupCheck   // nil for none
-	work   string        // on the store's disk, with what is to be copied
-	copied chan copied   // received by the caller, who reports it; nil if nobody wants it
-	result chan error    // received by the caller, unless it has given up
+	work   string        // the source of the copy, on the store's disk
+	copied chan copied   // received by the caller, which reports it; nil without progress
+	result chan error    // received by the caller, unless it gave up
 	ended  chan struct{} // closed when the goroutine returns
 }
 
-// copied is how many bytes of how many are copied, and checked if they are to be.
+// copied is how many bytes are copied, and verified if there is a check, of how many.
 type copied struct{ done, total int64 }
 
-// run makes the backup. It ends when it has handed its result over, or has removed
-// all that it had made for a caller that gave up.
+// run makes the backup. It ends when it has handed over its result, or, after the caller gave
+// up, has removed all its files.
 func (b *backup) run() {
 	defer close(b.ended)
 	err := b.prepare()
@@ -121,7 +119,7 @@ func (b *backup) run() {
 	case b.result <- err:
 	case <-b.ctx.Done():
 		if err == nil {
-			_ = b.discard() // there is nobody to be told
+			_ = b.discard() // no caller is left to get the error
 		}
 	}
 }
@@ -138,7 +136,7 @@ func (b *backup) prepare() (err error) {
 	if !s.cfg.InMemory && s.owns(b.dir) {
 		return fmt.Errorf("%w: %q", ErrOwnDirectory, b.dir)
 	}
-	if s.cfg.FS == nil { // only now: it makes the directory
+	if s.cfg.FS == nil { // not earlier: it makes the directory
 		b.dir, err = resolveDir(b.dir)
 	}
 	return err
@@ -151,7 +149,7 @@ func (b *backup) make() (err error) {
 	}
 	s := b.store
 	if s.cfg.ReadOnly {
-		b.work = s.StoreDir() // nobody changes it
+		b.work = s.StoreDir() // a read-only store never changes
 		return b.finish()
 	}
 	// Tables are linked into the working directory in an instant, and stay there
@@ -169,7 +167,7 @@ func (b *backup) make() (err error) {
 	return b.finish()
 }
 
-// finish copies what is in the working directory, or leaves nothing.
+// finish copies the working directory, or leaves nothing.
 func (b *backup) finish() error {
 	if err := b.copy(); err != nil {
 		return joinErrors(err, b.discard())
@@ -252,8 +250,8 @@ func (b *backup) copy() error {
 	return markFinished(b.target, b.dir)
 }
 
-// writeLedger gives the copy a ledger of its own. Of a table it has what was written
-// and not what was copied, so that damage which came along is not taken for its content.
+// writeLedger gives the copy a ledger of its own. It lists a table with the sums of the bytes
+// written, not of those copied, so that damage that was copied along still shows.
 func (b *backup) writeLedger(copies []layout.LedgerTable) error {
 	s := b.store
 	peeked, err := pebble.Peek(b.work, s.guard)
@@ -295,8 +293,8 @@ func (b *backup) writeLedger(copies []layout.LedgerTable) error {
 // discard removes the copy.
 func (b *backup) discard() error { return discardUnfinished(b.target, b.dir) }
 
-// enterTarget waits until no other backup is at work on that directory, such as
-// one whose caller gave up. Call leave when this one has ended.
+// enterTarget waits until no other backup uses that directory, such as one whose caller gave
+// up. Call leave when this one has ended.
 func (s *Store) enterTarget(ctx context.Context, dir string) (leave func(), err error) {
 	for {
 		s.targets.Lock()
@@ -321,8 +319,7 @@ func (s *Store) enterTarget(ctx context.Context, dir string) (leave func(), err 
 	}
 }
 
-// copyFile makes a durable copy of a file. It returns what it has copied, but for the
-// name.
+// copyFile makes a durable copy of a file. It returns the copy's ledger entry without the name.
 func copyFile(ctx context.Context, from FS, source string, to FS, name string, report func(n int64)) (c layout.LedgerTable, err error) {
 	in, err := from.Open(source)
 	if err != nil {
@@ -372,8 +369,8 @@ func checkEmpty(files FS, dir string) error {
 	return err
 }
 
-// removeBackups removes what backups that a crash cut short left behind, and the mark of
-// the one that made this database: its identity is durable.
+// removeBackups removes the working directories of backups that a crash cut short. It also
+// removes the mark of the backup that made this database, whose identity is durable by now.
 func (s *Store) removeBackups() error {
 	names, err := s.guard.List(s.dir)
 	if err != nil {

@@ -16,7 +16,7 @@ func TestBackup(t *testing.T) {
 	for name, cfg := range map[string]kv.Config{"on disk": config(t.TempDir()), "in memory": configInMemory()} {
 		t.Run(name, func(t *testing.T) {
 			s := open(t, cfg)
-			for i := range 300 { // a few memtables
+			for i := range 300 { // fills a few memtables
 				require.NoError(t, put(s, fmt.Sprintf("k%03d", i), string(noise(uint64(i), 10_000)), false))
 			}
 			target := filepath.Join(t.TempDir(), "copy")
@@ -59,14 +59,14 @@ func TestBackupCutShort(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 	requireEmpty(t, target)
 
-	// Nor does anything stay in the database's directory.
+	// Nothing stays in the database's directory.
 	left, err := filepath.Glob(filepath.Join(dir, "backup-*"))
 	require.NoError(t, err)
 	require.Empty(t, left)
 	require.NoError(t, s.Backup(t.Context(), target, nil, nil))
 	require.NoError(t, s.Close())
 
-	// What a crash left is removed.
+	// Files that a crash left are removed.
 	require.NoError(t, os.MkdirAll(filepath.Join(dir, "backup-1", "sub"), 0o755))
 	s = open(t, config(dir))
 	require.NoDirExists(t, filepath.Join(dir, "backup-1"))

@@ -21,9 +21,9 @@ type Batch struct {
 	store *Store
 	batch *pebble.Batch
 	limit int   // of its size in bytes
-	err   error // why it cannot be committed
-	fresh bool  // it begins a memtable
-	lent  bool  // a commit that was given up may still read it
+	err   error // why the batch cannot be committed
+	fresh bool  // its commit begins a memtable
+	lent  bool  // an abandoned commit may still read the batch
 }
 
 // NewBatch returns an empty batch. Close it.
@@ -40,8 +40,8 @@ func (b *Batch) Set(key, value []byte) {
 	copy(v, value)
 }
 
-// SetDeferred gives a key a value that the caller writes into the slices that
-// it returns, before the next call of the batch.
+// SetDeferred adds a key and a value, which the caller writes into the returned slices before
+// its next call of the batch.
 func (b *Batch) SetDeferred(keyLen, valueLen int) (key, value []byte) {
 	if !b.admit(keyLen + valueLen) {
 		return make([]byte, keyLen), make([]byte, valueLen)
@@ -57,8 +57,7 @@ func (b *Batch) Delete(key []byte) {
 	}
 }
 
-// DeleteRange removes the values of all keys from lower up to and not including
-// upper.
+// DeleteRange deletes all keys from lower up to but not including upper.
 func (b *Batch) DeleteRange(lower, upper []byte) {
 	if b.admit(len(lower) + len(upper)) {
 		op := b.batch.DeleteRangeDeferred(len(lower), len(upper))
@@ -67,7 +66,7 @@ func (b *Batch) DeleteRange(lower, upper []byte) {
 	}
 }
 
-// admit reports whether a change of n bytes still has room.
+// admit reports whether a change of n bytes still fits.
 func (b *Batch) admit(n int) bool {
 	const overhead = 32 // of Pebble, per change
 	if b.batch.Len()+n+overhead > b.limit {
@@ -85,22 +84,21 @@ func (b *Batch) Count() int { return int(b.batch.Count()) }
 // Empty reports whether there are no changes.
 func (b *Batch) Empty() bool { return b.batch.Empty() }
 
-// BeginMemTable has the commit end the memtable first: these changes and later ones go to
-// a new one, and the one before is written to tables in the background.
+// BeginMemTable makes the commit begin a new memtable: these changes and later ones go to it,
+// and the old memtable is written to tables in the background.
 func (b *Batch) BeginMemTable() { b.fresh = true }
 
-// Reset makes the batch empty. It keeps the memory unless that is much.
+// Reset empties the batch. It keeps up to retainedBatchBytes of memory.
 func (b *Batch) Reset() {
 	b.batch.Reset()
 	b.err, b.fresh = nil, false
 }
 
-// Commit applies the changes, all or none. With sync they are durable when it
-// returns nil; without, they are visible and become durable later. On a disk
-// that is full it waits. If the store fails meanwhile it never returns: wait
-// for [Store.Failed] in another goroutine. Every error that it does return has
-// refused the batch, and all but that of a batch too large have been preceded by
-// the failure of the store, which makes the next open decide.
+// Commit applies the changes, all or none. With sync they are durable when it returns nil;
+// without, they are visible and become durable later. While the disk is full, it waits. If the
+// store fails meanwhile, Commit never returns: wait for [Store.Failed] in another goroutine. An
+// error means that the batch was refused. Except for a batch that is too large, the store
+// failed first, so only the next open decides whether the changes are durable.
 func (b *Batch) Commit(sync bool) error {
 	s := b.store
 	if err := b.enter(); err != nil {
@@ -122,9 +120,9 @@ func (b *Batch) Commit(sync bool) error {
 }
 
 // TryCommit is Commit for a caller that must not wait for the disk. It returns false, and has
-// done nothing, if Commit might: with sync, if the batch begins a memtable or the one there
-// is has no room for it, and while another call changes the store. A store without a log
-// does not say when it begins a memtable, so there it always returns false.
+// done nothing, if Commit might wait: with sync, if the batch begins a memtable or does not fit
+// in the current one, and while another call changes the store. A store without a log does not
+// report new memtables, so there it always returns false.
 func (b *Batch) TryCommit(sync bool) (done bool, err error) {
 	s := b.store
 	if err := b.enter(); err != nil {
@@ -141,7 +139,7 @@ func (b *Batch) TryCommit(sync bool) (done bool, err error) {
 	return true, b.commit(pebble.NoSync)
 }
 
-// enter looks whether the batch can be committed, and enters the gate if so.
+// enter checks that the batch can be committed, and enters the gate if so.
 func (b *Batch) enter() error {
 	s := b.store
 	if b.err != nil {
@@ -157,7 +155,7 @@ func (b *Batch) enter() error {
 	return nil
 }
 
-// commit is Commit with the gate entered and the room's turn held.
+// commit is Commit inside the gate, with the room's turn held.
 func (b *Batch) commit(options *pebble.WriteOptions) error {
 	s := b.store
 	rotations := s.room.rotations.Load()
@@ -174,11 +172,11 @@ func (s *Store) failCommit(err error) error {
 	return s.Err()
 }
 
-// Close gives the batch's memory back. It is not used again.
+// Close frees the batch, which must not be used again.
 func (b *Batch) Close() {
 	if b.lent {
 		return
 	}
-	// The error is that of a batch closed twice, which changes nothing.
+	// The only error is that the batch was closed before, which does no harm.
 	_ = b.batch.Close()
 }

@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	// closePatience is how long Close waits on a full disk.
+	// closePatience is how long Close waits while the disk is full.
 	closePatience = time.Second
 
 	// quiescePatience is how long an abandoned store may take to let go of its
@@ -18,20 +18,18 @@ const (
 	quiescePatience = 10 * time.Second
 )
 
-// Close refuses new calls with ErrClosed, waits for those inside, iterators
-// among them, makes everything durable that was committed, and gives the
-// directory back. A second Close returns ErrClosed.
+// Close refuses new calls with ErrClosed, waits for running calls and open iterators, makes all
+// commits durable, and unlocks the directory. A second Close returns ErrClosed.
 //
-// If an operation of the disk has failed the store, or does so now, or if the disk
-// is full and stays so, it is abandoned, and the error wraps ErrFailed or
-// ErrDiskFull and the cause. All that was committed with sync is there at the next
-// open. The directory is given back in this case too, unless the error says
-// otherwise. A store that failed with nothing stuck is closed like any other, and
-// its error is returned.
+// If a file operation has failed the store or fails it now, or if the disk is full and stays
+// full, Close abandons the store, and its error wraps ErrFailed or ErrDiskFull and the cause.
+// The next open finds everything that was committed with sync. The directory is unlocked even
+// then, unless the error says otherwise. A failed store with no stuck goroutine is closed like
+// any other, and Close returns the error of the failure.
 func (s *Store) Close() error { return s.CloseContext(context.Background()) }
 
-// CloseContext is Close with a bound. A store that is not closed when the context
-// ends is given up as with [Store.GiveUp].
+// CloseContext is Close with a time limit: when the context ends first, it abandons the store
+// as [Store.GiveUp] does.
 func (s *Store) CloseContext(ctx context.Context) error {
 	if !s.shut() {
 		return ErrClosed
@@ -56,15 +54,15 @@ func (s *Store) CloseContext(ctx context.Context) error {
 			patience.Reset(closePatience)
 		case <-patience.C:
 			if wake.IsClosed(s.stuck()) {
-				return s.abandon(fmt.Errorf("%w (so it could not be closed in the proper way)", s.Shortage()))
+				return s.abandon(fmt.Errorf("%w (so it could not be closed properly)", s.Shortage()))
 			}
 		}
 	}
 }
 
-// GiveUp abandons a store that could not be closed before the context ended, as if
-// it had failed. What is on its way to the disk may or may not arrive. The error
-// wraps ErrFailed and the cause of the context.
+// GiveUp abandons a store that could not be closed before the context ended, as if it had
+// failed. Writes in flight may or may not reach the disk. The error wraps ErrFailed and the
+// cause of the context.
 func (s *Store) GiveUp(ctx context.Context) error {
 	if !s.shut() {
 		return ErrClosed
@@ -77,8 +75,8 @@ func (s *Store) giveUp(ctx context.Context) error {
 	return fmt.Errorf("%w: %w", s.abandonWithin(0, s.Err()), context.Cause(ctx))
 }
 
-// errGivenUp is why a store has failed that giveUp has abandoned.
-var errGivenUp = errors.New("it was not closed in time, and is given up")
+// errGivenUp is the failure of a store that GiveUp has abandoned.
+var errGivenUp = errors.New("it was not closed in time, and was abandoned")
 
 // shut refuses new calls. It reports whether the store was open.
 func (s *Store) shut() bool {
@@ -91,8 +89,8 @@ func (s *Store) shut() bool {
 
 // shutDown closes Pebble once nobody uses it any more.
 //
-// Invariant: Pebble is closed exactly once, with nobody in the gate, no iterator
-// and no snapshot. So none of its panics about closed use can be met.
+// Invariant: Pebble is closed exactly once, with no call in the gate, no iterator and no
+// snapshot. So Pebble never panics about use after close.
 func (s *Store) shutDown() error {
 	s.gate.wait()
 	if s.isBroken() {
@@ -108,16 +106,15 @@ func (s *Store) shutDown() error {
 	return joinErrors(flushed, closed)
 }
 
-// EndPauses lets Pebble's goroutines go on that wait because they met damage, so
-// that calls which wait for them return. Close begins with it; a caller that
-// has to wait for such calls before it can close the store makes it earlier.
+// EndPauses wakes the goroutines of Pebble that pause after they met damage, so that calls that
+// wait for them return. Close begins with it; a caller that has to wait for such calls before
+// Close calls EndPauses itself.
 func (s *Store) EndPauses() { s.damage.endPauses() }
 
 // isBroken reports whether Pebble is stuck, or will be once it changes a file.
 func (s *Store) isBroken() bool { return wake.IsClosed(s.guard.Broken()) }
 
-// dispose ends what belongs to the store besides Pebble, which is closed or was
-// never opened.
+// dispose closes the rest of the store after Pebble was closed, or if it was never opened.
 func (s *Store) dispose() error {
 	s.ledger.stop()
 	s.guard.Close()
@@ -125,12 +122,12 @@ func (s *Store) dispose() error {
 	return s.lock.release()
 }
 
-// abandon leaves Pebble behind and gives the directory back. Its goroutines are
-// parked where they next want to change a file, forever.
+// abandon gives up on Pebble and unlocks the directory. Each of Pebble's goroutines stays
+// parked forever at its next change of a file.
 func (s *Store) abandon(cause error) error { return s.abandonWithin(quiescePatience, cause) }
 
-// abandonWithin is abandon with a bound on how long a file operation may keep it.
-// The directory of one that is kept is given back when the operation returns.
+// abandonWithin is abandon with a limit on how long it waits for a hanging file operation.
+// After the limit, the directory is unlocked when the operation returns.
 func (s *Store) abandonWithin(patience time.Duration, cause error) error {
 	abandoned.Add(1)
 	s.shut()
@@ -142,9 +139,9 @@ func (s *Store) abandonWithin(patience time.Duration, cause error) error {
 	if !quiet {
 		go func() {
 			s.guard.Quiesce(-1)
-			_ = s.lock.release() // there is nobody to be told
+			_ = s.lock.release() // no caller is left to get the error
 		}()
-		return fmt.Errorf("%w; the directory stays locked until a file operation that is held returns", cause)
+		return fmt.Errorf("%w; the directory stays locked until a hanging file operation returns", cause)
 	}
 	return joinErrors(cause, s.lock.release())
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/braidstream/braid/internal/testdisk"
 )
 
-// requireClosed checks that every method of a closed store says so.
+// requireClosed checks that every method of a closed store returns ErrClosed.
 func requireClosed(t *testing.T, s *kv.Store) {
 	t.Helper()
 	_, err := s.Get([]byte("a"))
@@ -87,14 +87,14 @@ func TestCloseWaitsForIterators(t *testing.T) {
 	})
 }
 
-// TestCloseDuringUse closes stores while all methods are being called. What was
-// acknowledged must be there afterwards, whatever came in between.
+// TestCloseDuringUse closes stores while all methods are being called. Every acknowledged row
+// must be there afterwards.
 func TestCloseDuringUse(t *testing.T) {
 	for round := range 12 {
 		d := testdisk.New()
 		s := open(t, configOn(d))
 		var users sync.WaitGroup
-		acked := make([]int, 3) // how many each writer was told are durable
+		acked := make([]int, 3) // how many commits of each writer were acknowledged
 		for w := range acked {
 			users.Go(func() {
 				for put(s, fmt.Sprintf("w%d-%06d", w, acked[w]), "value", true) == nil {
@@ -131,7 +131,7 @@ func TestCloseDuringUse(t *testing.T) {
 	}
 }
 
-// usesOfStore are calls beside plain commits.
+// usesOfStore are calls other than plain commits.
 func usesOfStore(t *testing.T) []func(*kv.Store) error {
 	return []func(*kv.Store) error{
 		func(s *kv.Store) error {
@@ -156,7 +156,7 @@ func usesOfStore(t *testing.T) []func(*kv.Store) error {
 			if s.Metrics().Snapshots%2 == 0 {
 				return errors.Join(err, snap.Close(t.Context()))
 			}
-			return err // and let Close of the store do it
+			return err // Close of the store must close it
 		},
 		func(s *kv.Store) error { return errors.Join(beginMemTable(s, "rotated", "1"), s.Flush()) },
 		func(s *kv.Store) error {
@@ -165,8 +165,7 @@ func usesOfStore(t *testing.T) []func(*kv.Store) error {
 	}
 }
 
-// TestCloseOfFailedStore holds the lock of the operating system, which the store
-// must give back.
+// TestCloseOfFailedStore: a failed store must release the lock of the operating system.
 func TestCloseOfFailedStore(t *testing.T) { childtest.Run(t, closeFailed) }
 
 func closeFailed(t *testing.T) {
@@ -180,7 +179,7 @@ func closeFailed(t *testing.T) {
 		require.ErrorIs(t, err, syscall.EIO)
 	}
 	requireValue(t, s, "a", "1")
-	iter, err := s.NewIter(nil, nil) // never closed: Close need not wait for it
+	iter, err := s.NewIter(nil, nil) // never closed: Close must not wait for it
 	require.NoError(t, err)
 	require.True(t, iter.First())
 	snap, err := s.NewSnapshot()

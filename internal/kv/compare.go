@@ -20,8 +20,8 @@ import (
 	"github.com/braidstream/braid/internal/wreck"
 )
 
-// storeFiles are the files of a store, which need not be open, so that an open and a
-// salvage compare them with the ledgers in the same way.
+// storeFiles are the files of a store, which need not be open. Both an open and a salvage use
+// it to compare files with ledgers.
 type storeFiles struct {
 	fs  FS
 	dir string // of the files
@@ -32,9 +32,9 @@ func (s *Store) storeFiles() storeFiles { return storeFiles{s.guard, s.StoreDir(
 
 func (s storeFiles) open(name string) (vfs.File, error) { return s.fs.Open(s.fs.PathJoin(s.dir, name)) }
 
-// examineFile compares the durable beginning of a log or manifest. number is that of
-// the log, or 0. It notes a file as foreign if it begins as another log, or if its records
-// are whole up to where the sums of the ledger end, and have other sums.
+// examineFile compares the durable beginning of a log or manifest with the ledger. number is
+// the log's, 0 for a manifest. A file counts as foreign if it begins as another log does, or if
+// its records are whole as far as the ledger's sums reach, but the sums differ.
 func (s storeFiles) examineFile(x *examination, want layout.LedgerFile, number uint64) error {
 	damage := &FileDamageError{File: storeName + "/" + want.Name, Offset: -1, Size: -1, Want: want.Size}
 	size, sum, err := s.sumOf(want.Name, want.Size)
@@ -81,8 +81,8 @@ func (s storeFiles) examineFile(x *examination, want layout.LedgerFile, number u
 	return nil
 }
 
-// sumOf returns the checksum of the first n bytes of a file of the store, or of all if
-// there are fewer, and how many there were.
+// sumOf returns the checksum of the first n bytes of a file of the store, or of the whole file
+// if it is shorter, and the number of bytes summed.
 func (s storeFiles) sumOf(name string, n int64) (size int64, sum uint32, err error) {
 	return s.sumAtPace(name, n, func(int) error { return nil })
 }
@@ -113,16 +113,15 @@ func (s storeFiles) sumAtPace(name string, n int64, pace func(bytes int) error) 
 	return size, sum, nil
 }
 
-// soundBytes returns how much of a log or manifest can be read, up to the first record
-// that cannot, and what Pebble says of that; io.EOF at a proper end. number is that of
-// the log, or 0.
+// soundBytes returns the length of a log or manifest up to its first unreadable record, and
+// Pebble's error there; io.EOF at a proper end. number is the log's, 0 for a manifest.
 func (s storeFiles) soundBytes(name string, number uint64) (sound int64, why, err error) {
 	why, err = s.records(name, number, func(end int64, _ []byte) { sound = end })
 	return sound, why, err
 }
 
-// records calls each for every record of a log or manifest, with the offset at which it
-// ends. It returns with what reading ended.
+// records calls each for every record of a log or manifest, with the offset at which it ends.
+// why is the error with which reading ended.
 func (s storeFiles) records(name string, number uint64, each func(end int64, content []byte)) (why, err error) {
 	f, err := s.open(name)
 	if err != nil {
@@ -167,16 +166,16 @@ func (s *sourceReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Tags of Pebble's version edits that can stand before all others.
+// Tags with which Pebble's version edits can begin.
 const (
 	tagComparer  = 1
 	tagLogNumber = 2
 )
 
-// minLog returns the lowest number of a log that is needed, as the manifest says. Edits
-// that state it begin with it, or with the name of the comparer. Should Pebble change
-// that, every log counts as needed, and obsolete ones that are used again as missing:
-// TestManifestStatesTheLogs would tell.
+// minLog returns the lowest number of a log that is needed, as the manifest says. Edits that
+// state it begin with it, or with the name of the comparer. If Pebble changed that, every log
+// would count as needed, and obsolete logs that are reused would count as missing:
+// TestManifestStatesTheLogs would fail.
 func (s storeFiles) minLog(manifest string) (number uint64, err error) {
 	_, err = s.records(manifest, 0, func(_ int64, edit []byte) {
 		b := bufio.NewReader(bytes.NewReader(edit))
@@ -198,8 +197,8 @@ func (s storeFiles) minLog(manifest string) (number uint64, err error) {
 	return number, err
 }
 
-// examineTable looks whether a table is the one that is listed. One with a damaged end
-// is left to its readers, like one that is damaged elsewhere.
+// examineTable checks that a table is the listed one. Damage to its end is left for readers to
+// find, like damage elsewhere in a table.
 func (s storeFiles) examineTable(x *examination, want layout.LedgerTable) (err error) {
 	damage := &FileDamageError{File: storeName + "/" + want.Name, Offset: -1, Size: -1, Want: want.Size}
 	f, err := s.open(want.Name)
@@ -209,7 +208,7 @@ func (s storeFiles) examineTable(x *examination, want layout.LedgerTable) (err e
 		return nil
 	}
 	if err != nil {
-		return nil // the disk cannot read it now, or never; so its readers are told
+		return nil // an I/O error, which its readers will get, too
 	}
 	defer func() { err = joinErrors(err, f.Close()) }()
 	info, err := f.Stat()
@@ -223,7 +222,7 @@ func (s storeFiles) examineTable(x *examination, want layout.LedgerTable) (err e
 	}
 	tail, err := tailSum(f, want.Size)
 	if err != nil || tail == want.Tail {
-		return nil // as above, or it is the one
+		return nil // as above, or the sums match
 	}
 	if s.isSound(want.Name) {
 		damage.Damage, damage.Size, damage.Is = FileForeign, -1, x.tableOf(want.Size, tail)
@@ -242,13 +241,13 @@ func tailSum(f vfs.File, size int64) (uint32, error) {
 	return layout.LedgerSum(0, tail), err
 }
 
-// judgeSize says what is wrong with a table that has another size than it should.
+// judgeSize classifies a table of the wrong size.
 func (s storeFiles) judgeSize(x *examination, damage *FileDamageError) {
 	damage.Damage, damage.Offset = FileShort, damage.Size
 	if damage.Size > damage.Want {
 		damage.Damage, damage.Offset = FileChanged, damage.Want
 	}
-	if s.isSound(path.Base(damage.File)) { // a part of a table, or one with something behind it, is not
+	if s.isSound(path.Base(damage.File)) { // a table that was cut or extended is not sound
 		damage.Damage, damage.Offset = FileForeign, -1
 	}
 	f, err := s.open(path.Base(damage.File))
@@ -273,8 +272,7 @@ func (x *examination) tableOf(size int64, tail uint32) string {
 	return ""
 }
 
-// isSound reports whether all checksums in a table match, so that it is one, though
-// perhaps another one than it should be.
+// isSound reports whether all checksums in a table match. The table may still be a foreign one.
 func (s storeFiles) isSound(name string) bool {
 	f, err := s.open(name)
 	if err != nil {
@@ -289,7 +287,7 @@ func (s storeFiles) isSound(name string) bool {
 	options.EnsureDefaults()
 	r, err := sstable.NewReader(context.Background(), readable, options.MakeReaderOptions())
 	if err != nil {
-		return false // it has closed the file
+		return false // NewReader has closed the file
 	}
 	err = r.ValidateBlockChecksums()
 	return joinErrors(err, r.Close()) == nil

@@ -23,8 +23,8 @@ const (
 	storeName       = "store"
 )
 
-// readIdentity reads what database the directory is. It has found none where one
-// may be created; where something else is, it returns ErrNotDatabase.
+// readIdentity reads the identity of the database in the directory. found is false where a
+// database may be created; if the directory holds something else, the error is ErrNotDatabase.
 func readIdentity(files FS, dir string) (id layout.Identity, found bool, err error) {
 	return readIdentityNamed(files, dir, identityName)
 }
@@ -55,10 +55,9 @@ func readIdentityNamed(files FS, dir, file string) (id layout.Identity, found bo
 	return id, true, nil
 }
 
-// checkVacant returns nil if the directory is absent, or holds nothing but what
-// an Open that did not get far may have left. If it holds a ledger, the identity has
-// been lost: a ledger is never there before one is, but where a backup or a salvage has
-// put its mark.
+// checkVacant returns nil if the directory is absent, or holds only files that an interrupted
+// Open leaves. A ledger in it means that the identity was lost: the identity is written first,
+// except where a backup or a salvage has put its mark.
 func checkVacant(files FS, dir string) error {
 	names, err := files.List(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -85,10 +84,10 @@ func checkVacant(files FS, dir string) error {
 
 // create makes a new database.
 //
-// Invariant: the identity says "creating" durably before anything else is there,
-// and "ready" only when all of it is durable. So a crash leaves either what the
-// next open wipes, or a whole database. TestCreationSurvivesCrashes holds it. The
-// ledger says so too, a moment later: see checkCreating.
+// Invariant: the identity says "creating" durably before anything else is there, and "ready"
+// only when all of it is durable. So after a crash there is either a beginning that the next
+// open wipes, or a whole database. TestCreationSurvivesCrashes holds it. The ledger says
+// "ready" too, a moment later: see checkCreating.
 func (s *Store) create() error {
 	if err := s.announce(); err != nil {
 		return err
@@ -103,8 +102,8 @@ func (s *Store) create() error {
 	if err := makeDirs(s.guard, s.dir); err != nil {
 		return err
 	}
-	// Somebody else may have made the directory, and not durably. A process that may not
-	// read the directory above it cannot sync that, and must trust in them.
+	// The directory may exist without being durable, if another program made it. A process
+	// without permission to read the parent directory cannot sync it, and trusts that program.
 	if err := syncDir(s.guard, s.guard.PathDir(s.dir)); err != nil && !errors.Is(err, fs.ErrPermission) {
 		return err
 	}
@@ -112,7 +111,7 @@ func (s *Store) create() error {
 		return err
 	}
 	if err := s.guard.RemoveAll(s.StoreDir()); err != nil {
-		return fmt.Errorf("wipe a database whose creation did not end: %w", err)
+		return fmt.Errorf("wipe a database whose creation was interrupted: %w", err)
 	}
 	if err := makeDirs(s.guard, s.StoreDir()); err != nil {
 		return err
@@ -143,8 +142,8 @@ func (s *Store) create() error {
 	return nil
 }
 
-// checkCreating refuses an identity that says "creating" where the ledger says "ready":
-// it is one from before, and what has been put since must not be wiped.
+// checkCreating refuses an identity that says "creating" if the ledger says "ready": the
+// identity is an old one, and the records put since must not be wiped.
 func (s *Store) checkCreating(id layout.Identity) error {
 	l, _, err := readLedgers(s.guard, s.dir, id)
 	if err == nil && l.files.Ready {

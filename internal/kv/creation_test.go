@@ -28,14 +28,14 @@ type crashes struct {
 	images []image
 }
 
-// image is what a crash may leave.
+// image is a state of the disk that a crash may leave.
 type image struct {
 	*vfs.MemFS
 	before string // the operation before which the crash came
 }
 
-// watchCrashes takes images from now on, with nothing, a part and all of what
-// was not yet durable.
+// watchCrashes starts to take images: with none, a part, and all of the bytes that are not
+// durable.
 func watchCrashes(d *testdisk.Disk, seed uint64) *crashes {
 	c := &crashes{rng: rand.New(rand.NewPCG(seed, 0))}
 	d.Before(func(op testdisk.Op) error {
@@ -64,8 +64,8 @@ func creatable(files kv.FS) kv.Config {
 	return cfg
 }
 
-// requireWhole opens what a crash has left, and checks that it is a database with
-// all of its first rows, which can be used.
+// requireWhole opens the image of a crash, and checks that it is a usable database with all its
+// first rows.
 func requireWhole(t *testing.T, i image) (created bool) {
 	t.Helper()
 	s, err := kv.Open(creatable(i.MemFS))
@@ -77,8 +77,8 @@ func requireWhole(t *testing.T, i image) (created bool) {
 	return s.Created()
 }
 
-// TestCreationSurvivesCrashes crashes the machine before every change of a file
-// while a database is created, and then while what that left is opened.
+// TestCreationSurvivesCrashes crashes the machine before every change of a file while a
+// database is created, and then while the image is opened.
 func TestCreationSurvivesCrashes(t *testing.T) {
 	const seed = 7
 	d := testdisk.New()
@@ -112,8 +112,8 @@ func TestCreationSurvivesCrashes(t *testing.T) {
 	t.Logf("%d images, %d of them created again; %d images of a second crash", len(c.images), again, second)
 }
 
-// TestDirectoryOfSomebodyElseIsDurable creates a database in a directory that
-// somebody made without making it durable.
+// TestDirectoryOfSomebodyElseIsDurable creates a database in a directory that another program
+// made without making it durable.
 func TestDirectoryOfSomebodyElseIsDurable(t *testing.T) {
 	d := testdisk.New()
 	require.NoError(t, d.MkdirAll("/data", 0o755))
@@ -132,10 +132,9 @@ func TestDirectoryOfSomebodyElseIsDurable(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
-// TestReadyStaysReady: the creation is cut off between the identity's renaming
-// and the sync that makes it durable. The next open finds a database that is
-// ready, and all that it acknowledges must survive a power cut, which must not
-// bring the identity before it back.
+// TestReadyStaysReady: the creation is interrupted between the rename of the identity and the
+// sync that makes it durable. The next open finds a ready database. Everything that it
+// acknowledges must survive a power cut, which must not bring the older identity back.
 func TestReadyStaysReady(t *testing.T) {
 	childtest.Run(t, func(t *testing.T) {
 		d := testdisk.New()

@@ -14,25 +14,22 @@ import (
 )
 
 const (
-	// Pebble tries again at once what damage made impossible. The pause before
-	// it may doubles each time.
+	// Pebble retries at once after it met damage. The pause before each retry doubles.
 	minDamagePause = 10 * time.Millisecond
 	maxDamagePause = time.Minute
 
-	// maxDamagedTables bounds how many tables damage remembers. The others share
-	// the last pause.
+	// maxDamagedTables is how many damaged tables get pauses of their own. The others share
+	// one.
 	maxDamagedTables = 1000
 )
 
-// damage keeps account of the damaged tables of a store, and keeps Pebble from
-// spinning on them.
+// damage tracks the damaged tables of a store, and keeps Pebble from spinning on them.
 //
-// Damage makes no write unsafe: the log and the manifest are whole, and Pebble
-// never writes a table from one whose checksums do not match. So a reader that
-// meets it is told and nothing else happens. Two of Pebble's goroutines meet it
-// without a caller: a compaction, which fails and leaves its tables as they were,
-// and the collection of statistics. Both are repeated until they succeed, which
-// they cannot before the damaged table is excised.
+// Damage makes no write unsafe: the log and the manifest are whole, and Pebble never writes a
+// table from one whose checksums do not match. So a reader that meets damage gets an error, and
+// nothing else happens. Two of Pebble's background jobs meet damage as well: a compaction,
+// which fails and leaves its tables as they were, and the collection of statistics. Pebble
+// repeats both until they succeed, which they cannot before the damaged table is excised.
 type damage struct {
 	reporter *reporter
 	guard    *guardfs.FS
@@ -40,7 +37,7 @@ type damage struct {
 
 	mu       sync.Mutex               // guards the fields below
 	stopped  bool                     // stop is closed
-	pauses   map[string]time.Duration // the next of each table, and of "" for statistics
+	pauses   map[string]time.Duration // the next pause, by table; "" is for statistics
 	compacts bool                     // a compaction has met damage
 	stalled  bool                     // writes wait until level 0 is compacted
 }
@@ -49,14 +46,14 @@ func newDamage(r *reporter, guard *guardfs.FS) *damage {
 	return &damage{reporter: r, guard: guard, stop: make(chan struct{}), pauses: make(map[string]time.Duration)}
 }
 
-// found is Pebble's DataCorruption event. The goroutine that met the damage calls it,
+// found handles Pebble's DataCorruption event. The goroutine that met the damage calls it,
 // without a lock.
 func (d *damage) found(info pebble.DataCorruptionInfo) {
 	if d.firstOf(info.Path) {
 		d.reporter.report(slog.LevelError, "a table is damaged: some of its records cannot be read", "table", info.Path, "error", info.Details)
 	}
 	if own := pebbleGoroutine(); own == "" || own == statistics {
-		return // a reader, who is told; or its error comes to background as well
+		return // a reader, which gets the error; or a job whose error reaches background as well
 	}
 	d.stopCompaction()
 	d.pause(info.Path)
@@ -70,18 +67,17 @@ func (d *damage) stopCompaction() {
 	d.failIfStalledLocked()
 }
 
-// background is told of errors of Pebble's goroutines. Those of compactions and
-// flushes come with Pebble's locks held, those of statistics without.
+// background handles errors of Pebble's background jobs. Compactions and flushes call it with
+// Pebble's locks held, statistics without.
 func (d *damage) background() {
 	if pebbleGoroutine() == statistics {
 		d.pause("")
 	}
 }
 
-// setStalled notes whether commits wait until level 0 is compacted. If that
-// cannot be, because of damage, they would wait forever: the store fails. It takes
-// a thousand flushes into the range of the damaged table, and records, which no
-// other table overlaps, never come to that.
+// setStalled notes whether commits wait for a compaction of level 0. If damage prevents that
+// compaction, they would wait forever, so the store fails. This takes a thousand flushes into
+// the range of the damaged table. Tables of records never get there, since they do not overlap.
 func (d *damage) setStalled(stalled bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -103,7 +99,7 @@ func (d *damage) stopsCompactions() bool {
 	return d.compacts
 }
 
-// firstOf reports whether nothing was heard of the table before.
+// firstOf reports whether this is the first report about the table.
 func (d *damage) firstOf(table string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -136,7 +132,7 @@ func (d *damage) pause(table string) {
 	}
 }
 
-// endPauses lets everyone go on who is in a pause, or comes to one.
+// endPauses ends all pauses, those to come as well.
 func (d *damage) endPauses() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -146,12 +142,12 @@ func (d *damage) endPauses() {
 	}
 }
 
-// statistics is the function in which Pebble collects those of its tables.
+// statistics is the function with which Pebble collects the statistics of its tables.
 const statistics = "github.com/cockroachdb/pebble/v2.(*DB).collectTableStats"
 
-// pebbleGoroutine returns the function with which the calling goroutine began, if
-// Pebble has started it, and else "". It is the only way to tell a reader from
-// Pebble itself. TestUnreadableTableKeepsNobodyBusy holds the name.
+// pebbleGoroutine returns the function with which the calling goroutine began, if Pebble has
+// started it, and else "". Nothing else distinguishes a reader from Pebble itself.
+// TestUnreadableTableKeepsNobodyBusy holds the name.
 func pebbleGoroutine() string {
 	var pcs [128]uintptr
 	n := runtime.Callers(0, pcs[:])

@@ -16,8 +16,7 @@ import (
 	"github.com/braidstream/braid/internal/testdisk"
 )
 
-// damagedRows is how many rows of damagedBytes the table has that is damaged: some ten
-// blocks.
+// damagedRows is the number of rows of damagedBytes in the damaged table: about ten blocks.
 const damagedRows, damagedBytes = 40, 1000
 
 func damagedKey(i int) string { return fmt.Sprintf("d%03d", i) }
@@ -48,8 +47,8 @@ func withDamagedTable(t *testing.T) (d *testdisk.Disk, table string, cfg kv.Conf
 	return d, tables[0], cfg
 }
 
-// TestALookReadsNoBlockBefore: a look for a key that lies between two blocks of a table,
-// as near to the first of them as can be, reads the second one only.
+// TestALookReadsNoBlockBefore: a seek to a key between two blocks of a table, as close to the
+// first block as possible, reads only the second one.
 func TestALookReadsNoBlockBefore(t *testing.T) {
 	d := testdisk.New()
 	cfg := configOn(d)
@@ -112,7 +111,7 @@ func tableDamages() map[string]func(d *testdisk.Disk, data []byte, name string) 
 	return damages
 }
 
-// unreadableAt makes the disk fail to read that byte of a file.
+// unreadableAt makes reads of that byte of a file fail.
 func unreadableAt(d *testdisk.Disk, name string, at int64) {
 	d.Before(func(op testdisk.Op) error {
 		if op.Path == name && op.Kind == errorfs.OpFileReadAt && op.Offset <= at && at < op.Offset+32<<10 {
@@ -122,10 +121,9 @@ func unreadableAt(d *testdisk.Disk, name string, at int64) {
 	})
 }
 
-// TestDamageIsTheReadersAlone: in one process, for each kind of damage, a store is
-// opened more often than stores may be left behind. A reader of what is damaged is
-// told, or gets what was written; everything else goes on, and the store closes.
-// When the damaged range is excised, so is the damage.
+// TestDamageIsTheReadersAlone: for each kind of damage, one process opens a store more often
+// than stores may be abandoned. A reader of damaged rows gets an error, or the rows as written;
+// everything else goes on, and the store closes. Excising the range removes the damage.
 func TestDamageIsTheReadersAlone(t *testing.T) {
 	for name, damage := range tableDamages() {
 		rounds := 1
@@ -150,7 +148,7 @@ func damageIsTheReadersAlone(t *testing.T, damage func(*testdisk.Disk, []byte, s
 		readDamaged(t, []kv.Reader{s, snap}[round%2])
 		require.NoError(t, snap.Close(t.Context()))
 
-		// Writing beside it, to it, and the work of Pebble with it.
+		// Write outside the damaged range and into it, and let Pebble work on it.
 		mustPut(t, s, "z", fmt.Sprint(round))
 		mustPut(t, s, "e", fmt.Sprint(round))
 		require.NoError(t, s.Flush())
@@ -179,7 +177,7 @@ func damageIsTheReadersAlone(t *testing.T, damage func(*testdisk.Disk, []byte, s
 	require.NoError(t, s.Close())
 }
 
-// readDamaged reads the rows in each way. What does not fail must be right.
+// readDamaged reads the rows in each way. A read that succeeds must return the right row.
 func readDamaged(t *testing.T, r kv.Reader) {
 	t.Helper()
 	for i := 0; i < damagedRows; i += 9 {
@@ -226,8 +224,7 @@ func readDamaged(t *testing.T, r kv.Reader) {
 	require.NoError(t, err)
 }
 
-// requireDamage checks that the error is of a class that tells of damage, or the
-// disk's own.
+// requireDamage checks that the error reports damage, or is the disk's own.
 func requireDamage(t *testing.T, err error) {
 	t.Helper()
 	if !errors.Is(err, kv.ErrCorrupt) && !errors.Is(err, kv.ErrDataLoss) && !errors.Is(err, syscall.EIO) {
@@ -236,8 +233,8 @@ func requireDamage(t *testing.T, err error) {
 	require.NotErrorIs(t, err, kv.ErrFailed)
 }
 
-// TestLostTableRefusesTheOpen: Pebble compares its tables with its manifest before it
-// opens, and nothing is changed. That can be repeated: nothing is left behind.
+// TestLostTableRefusesTheOpen: Pebble compares its tables with its manifest before it opens,
+// and changes nothing. This can be repeated: no store is abandoned.
 func TestLostTableRefusesTheOpen(t *testing.T) {
 	for name, lose := range map[string]func(t *testing.T, d *testdisk.Disk, table string){
 		"missing": func(t *testing.T, d *testdisk.Disk, table string) { require.NoError(t, d.Mem.Remove(table)) },
@@ -266,8 +263,8 @@ func TestLostTableRefusesTheOpen(t *testing.T) {
 	}
 }
 
-// TestCompactionsPauseAtDamage: a damaged table of level 0 that compactions want is
-// tried again about once a minute, and those of other tables go on meanwhile.
+// TestCompactionsPauseAtDamage: the compaction of a damaged table of level 0 is retried about
+// once a minute, and other tables are compacted meanwhile.
 func TestCompactionsPauseAtDamage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, table, cfg := withDamagedTable(t)
@@ -275,7 +272,7 @@ func TestCompactionsPauseAtDamage(t *testing.T) {
 		require.NoError(t, err)
 		data[len(data)/2] ^= 1
 		s := open(t, cfg)
-		for i := range 64 { // level 0 is compacted before there are as many
+		for i := range 64 { // level 0 is compacted before it has that many
 			mustPut(t, s, damagedKey(damagedRows/2), fmt.Sprint(i))
 			require.NoError(t, s.Flush())
 		}
@@ -297,14 +294,14 @@ func TestCompactionsPauseAtDamage(t *testing.T) {
 	})
 }
 
-// TestStoreThatFailedUnstuckCloses: nothing is parked, so nothing is left behind.
+// TestStoreThatFailedUnstuckCloses: no goroutine is parked, so nothing is abandoned.
 func TestStoreThatFailedUnstuckCloses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := testdisk.New()
 		for i := range 12 {
 			s := open(t, configOn(d))
 			mustPut(t, s, "k", fmt.Sprint(i))
-			snap, err := s.NewSnapshot() // which Close has to close
+			snap, err := s.NewSnapshot() // Close has to close it
 			require.NoError(t, err)
 			requireValue(t, snap, "k", fmt.Sprint(i))
 			kv.FailSoftly(s, syscall.EIO)

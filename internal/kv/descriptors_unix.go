@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// descriptorLimit says how many descriptors the process may have, as a remark at
-// the end of an error.
+// descriptorLimit returns the process's limit of descriptors, as a remark for the end of an
+// error.
 func descriptorLimit() string {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {

@@ -15,11 +15,10 @@ import (
 	"github.com/braidstream/braid/internal/layout"
 )
 
-// Errors of opening and closing. Match all errors with errors.Is: they are
-// wrapped together with what is known about the cause. The root package gives
-// most of them to its users as they are.
+// Errors of opening and closing. Match all errors with errors.Is: they are wrapped together
+// with their causes. The root package exports most of them unchanged.
 var (
-	// ErrLocked reports that somebody has the database open.
+	// ErrLocked reports that another process, or this one, has the database open.
 	ErrLocked = errors.New("directory is in use")
 
 	// ErrFormatTooNew reports a database that only a later version can read.
@@ -30,11 +29,11 @@ var (
 	// Nothing of it was changed.
 	ErrFormatTooOld = errors.New("format is older than this version of braid reads")
 
-	// ErrNotDatabase reports a directory that holds something else, or, to who
-	// wants to read only, nothing. Nothing of it was changed.
+	// ErrNotDatabase reports a directory that holds something else; for a read-only open, also
+	// an empty one. Nothing in it was changed.
 	ErrNotDatabase = errors.New("directory holds no database")
 
-	// ErrNotEmpty reports that the directory given for a backup holds something.
+	// ErrNotEmpty reports that the directory given for a backup is not empty.
 	ErrNotEmpty = errors.New("directory is not empty")
 
 	// ErrNotDirectory reports a name that is, or leads through, something that is
@@ -54,18 +53,18 @@ var (
 
 // Errors of storage.
 var (
-	// ErrFailed reports that a write has failed on which durability hangs, and
-	// that nothing more is written until the database is opened again.
+	// ErrFailed reports that a write failed that durability depends on. Nothing more is written
+	// until the database is opened again.
 	ErrFailed = errors.New("storage failed")
 
 	// ErrDiskFull reports that there is no space.
 	ErrDiskFull = errors.New("disk is full")
 
-	// ErrOutOfResources reports that the process or the machine is short of
-	// descriptors or memory. What waits for them goes on when there are some.
+	// ErrOutOfResources reports that the process or the machine is short of descriptors or
+	// memory. Waiting operations continue once some are free.
 	ErrOutOfResources = errors.New("out of resources")
 
-	// ErrCorrupt reports bytes that are not what was written.
+	// ErrCorrupt reports bytes that differ from those written.
 	ErrCorrupt = errors.New("stored data is damaged")
 
 	// ErrDataLoss reports that a file is missing.
@@ -75,11 +74,11 @@ var (
 // ErrNotFound reports a key that has no value.
 var ErrNotFound = errors.New("no such key")
 
-// pebbleCloser ends the use of a value that belongs to Pebble.
+// pebbleCloser releases a value that belongs to Pebble.
 type pebbleCloser = io.Closer
 
-// readError classifies an error of Pebble's reading. One that is of no class,
-// such as an I/O error of a table, is of this call only: the next may succeed.
+// readError classifies an error of a read by Pebble. An error without a class, such as an I/O
+// error of a table, concerns only this call: the next may succeed.
 func readError(err error) error {
 	switch {
 	case err == nil:
@@ -97,8 +96,8 @@ func readError(err error) error {
 	}
 }
 
-// DamagedFile returns the name, below the database's directory, of the table that an
-// error of reading says is damaged; empty if it names none.
+// DamagedFile returns the damaged table that an error of a read names, relative to the
+// database's directory; empty if it names none.
 func DamagedFile(err error) string {
 	if info := pebble.ExtractDataCorruptionInfo(err); info != nil {
 		return storeName + "/" + filepath.Base(info.Path)
@@ -106,8 +105,8 @@ func DamagedFile(err error) string {
 	return ""
 }
 
-// oneLine is an error of Pebble without the lines after the first, which only say
-// that there is more for programs to find in it.
+// oneLine shows only the first line of an error of Pebble. The others only say that programs
+// can find more in it.
 type oneLine struct{ error }
 
 func (e oneLine) Error() string {
@@ -117,13 +116,13 @@ func (e oneLine) Error() string {
 
 func (e oneLine) Unwrap() error { return e.error }
 
-// isDamage reports whether Pebble, or the layout, found bytes to be wrong.
+// isDamage reports whether Pebble or the layout found wrong bytes.
 func isDamage(err error) bool {
 	return pebble.IsCorruptionError(err) || errors.Is(err, layout.ErrCorrupt)
 }
 
-// writeError classifies an error of a call that changes the store. Only errors
-// come here that the guard lets through: none of them concerns durability.
+// writeError classifies an error of a call that changes the store. It sees only errors that the
+// guard lets through, and none of them concerns durability.
 func (s *Store) writeError(err error) error {
 	switch {
 	case err == nil:
@@ -156,9 +155,9 @@ func shortageError(err error) error {
 	}
 }
 
-// Shortage returns why writing waits: an error that wraps ErrDiskFull or
-// ErrOutOfResources and says what is missing. If nothing is missing any more it is
-// ErrDiskFull. [Over] tells when writing goes on.
+// Shortage returns why writing waits: an error that wraps ErrDiskFull or ErrOutOfResources and
+// says what is missing. If the shortage is over by now, it is ErrDiskFull. [Over] returns a
+// channel that is closed when writing goes on.
 func (s *Store) Shortage() error {
 	s.space.Lock()
 	over := s.space.over
@@ -173,7 +172,7 @@ func (s *Store) Shortage() error {
 	}
 }
 
-// shortage is an error that refuses what could not be written now.
+// shortage is the error of a write that was refused because of a shortage.
 type shortage struct {
 	error
 	over <-chan struct{} // closed when writing goes on
@@ -181,8 +180,8 @@ type shortage struct {
 
 func (e *shortage) Unwrap() error { return e.error }
 
-// Over returns a channel that is closed once what the error says is missing is
-// there again; nil for an error that does not say so.
+// Over returns a channel that is closed once the shortage that the error reports is over; nil
+// for any other error.
 func Over(err error) <-chan struct{} {
 	var e *shortage
 	if errors.As(err, &e) {
@@ -191,9 +190,8 @@ func Over(err error) <-chan struct{} {
 	return nil
 }
 
-// openError classifies an error of opening an existing database. What is not an
-// error of the operating system is something that Pebble could not make sense
-// of, and is damage.
+// openError classifies an error of opening an existing database. An error that is not the
+// operating system's means that Pebble could not decode something, so it is damage.
 func openError(err error) error {
 	var known syscall.Errno
 	switch {
@@ -210,8 +208,8 @@ func openError(err error) error {
 	}
 }
 
-// Classify gives an error of the file system its class: ErrDiskFull or
-// ErrOutOfResources. Any other error it returns as it is.
+// Classify wraps an error of the file system with its class, ErrDiskFull or ErrOutOfResources.
+// It returns any other error unchanged.
 func Classify(err error) error { return shortageError(err) }
 
 // diskError classifies an error of opening that may come from the disk.
@@ -222,7 +220,7 @@ func diskError(err error) error {
 	return shortageError(err)
 }
 
-// joinErrors is errors.Join with a text of one line, which says a thing once.
+// joinErrors is errors.Join with a text of one line that repeats nothing.
 func joinErrors(err, also error) error {
 	switch {
 	case err == nil:

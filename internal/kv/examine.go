@@ -16,8 +16,8 @@ import (
 	"github.com/braidstream/braid/internal/layout"
 )
 
-// This file compares the files of a database with its ledger, before anything is
-// changed. Checked are the bytes that an open relies on and Pebble does not check:
+// This file compares the files of a database with its ledger, before anything is changed. It
+// checks the bytes that an open relies on and Pebble does not check:
 //
 //   - the manifest, up to the length that is listed. What comes behind may be torn.
 //   - the logs that the manifest says are still needed, in the same way.
@@ -27,7 +27,7 @@ import (
 //
 // Logs that are no longer needed, and tables that nothing names, concern nobody.
 
-// examination is what was found out about a database that exists.
+// examination is the result of examining an existing database.
 type examination struct {
 	*ledgers
 	manifest string           // the name of the current one
@@ -36,8 +36,8 @@ type examination struct {
 	found    []*FileDamageError
 }
 
-// examine reads the ledger, and compares the manifest and the logs with it. It changes
-// nothing. An error is that of a disk that cannot be read.
+// examine reads the ledger, and compares the manifest and the logs with it. It changes nothing.
+// An error means that the disk cannot be read.
 func (s *Store) examine(id layout.Identity) (*examination, error) {
 	x := &examination{}
 	var err error
@@ -65,7 +65,7 @@ func (s *Store) examine(id layout.Identity) (*examination, error) {
 	return x, nil
 }
 
-// examineManifest finds the current manifest, and looks at it.
+// examineManifest finds and checks the current manifest.
 func (s *Store) examineManifest(x *examination) error {
 	peeked, err := pebble.Peek(s.StoreDir(), s.guard)
 	if err != nil {
@@ -79,7 +79,7 @@ func (s *Store) examineManifest(x *examination) error {
 		x.add("marker.manifest", FileMissing, nil)
 		return nil
 	}
-	if peeked.FormatMajorVersion < pebble.FormatMinSupported { // of a store without a marker of it
+	if peeked.FormatMajorVersion < pebble.FormatMinSupported { // 0 without a marker
 		x.add("marker.format-version", FileMissing, nil)
 		return nil
 	}
@@ -124,14 +124,14 @@ func logNumber(name string) (uint64, bool) {
 	return n, ok && err == nil
 }
 
-// manifestNumber returns the number of a manifest, 0 if the name is not one's.
+// manifestNumber returns the number of a manifest, 0 if the name is not a manifest's.
 func manifestNumber(name string) uint64 {
 	n, _ := strconv.ParseUint(strings.TrimPrefix(name, "MANIFEST-"), 10, 64)
 	return n
 }
 
-// examineTables compares the tables of an open store with the ledger. It returns the
-// files that the store has, with their sizes as far as its manifest states them.
+// examineTables compares the tables of an open store with the ledger. It returns the store's
+// tables as tablesOf does.
 func (s *Store) examineTables(db *pebble.DB, x *examination) (live map[string]int64, err error) {
 	live, err = tablesOf(db)
 	if err != nil {
@@ -168,8 +168,8 @@ func tablesOf(db *pebble.DB) (map[string]int64, error) {
 	return live, nil
 }
 
-// diagnose finds out which tables, or which log, are the reason of an error of opening
-// Pebble, and says so; else it names the file that the error does.
+// diagnose finds the tables, or the log, that made opening Pebble fail, and returns an error
+// that names them. If it finds none, it names the file that Pebble's error names.
 func (s *Store) diagnose(x *examination, err error) error {
 	if !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrDataLoss) {
 		return err
@@ -185,9 +185,8 @@ func (s *Store) diagnose(x *examination, err error) error {
 	return s.nameDamage(err)
 }
 
-// brokenLog returns the first log that is needed and does not end as one does, if there is
-// one, with the error that Pebble had. Pebble does not say which it is. The damage lies
-// behind what the ledger lists.
+// brokenLog returns the first needed log without a proper end, with Pebble's error, or nil.
+// Pebble does not say which log it is. The damage lies beyond the bytes that the ledger lists.
 func (s *Store) brokenLog(x *examination, cause error) *FileDamageError {
 	names, err := s.guard.List(s.StoreDir())
 	if err != nil {
@@ -212,8 +211,7 @@ func (s *Store) brokenLog(x *examination, cause error) *FileDamageError {
 	return nil
 }
 
-// lostTables returns the tables that the manifest names and that are missing or of
-// another size.
+// lostTables returns the tables of the manifest that are missing or have the wrong size.
 func (s *Store) lostTables(x *examination) (found []*FileDamageError) {
 	options := s.readOnlyOptions()
 	options.DisableConsistencyCheck = true
@@ -252,7 +250,7 @@ func (s *Store) lostTables(x *examination) (found []*FileDamageError) {
 // named finds the name of a file in an error of Pebble.
 var named = regexp.MustCompile(`(MANIFEST-\d{6,}|OPTIONS-\d{6,}|marker\.[a-z-]+\.\d+\.[\w.-]+|\d{6,}\.(?:log|sst|blob)|\b\d{6,}\b)`)
 
-// nameDamage makes a FileDamageError of an error of Pebble that is of a class of damage.
+// nameDamage turns an error of Pebble that reports damage into a FileDamageError.
 func (s *Store) nameDamage(err error) error {
 	if err == nil || asFileDamage(err) != nil || !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrDataLoss) {
 		return err
@@ -270,7 +268,7 @@ func (s *Store) nameDamage(err error) error {
 	return damage
 }
 
-// sortDamage puts what was found in the order of the files, without repetitions.
+// sortDamage sorts damage by file and removes repetitions.
 func sortDamage(found []*FileDamageError) []*FileDamageError {
 	slices.SortStableFunc(found, func(a, b *FileDamageError) int { return strings.Compare(a.File, b.File) })
 	return slices.CompactFunc(found, func(a, b *FileDamageError) bool { return a.File == b.File })

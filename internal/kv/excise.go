@@ -11,14 +11,12 @@ import (
 	"github.com/google/uuid"
 )
 
-// Excise removes all keys from lower up to and not including upper, and gives
-// their space back as soon as no iterator reads it: tables that hold nothing
-// else are dropped as a whole. It takes the keys from snapshots as well. It is
-// durable, and seen by all, when it returns nil.
+// Excise removes all keys from lower up to but not including upper, from snapshots as well, and
+// frees their space as soon as no iterator reads it: tables that hold nothing else are dropped
+// as a whole. When it returns nil, the removal is durable and visible to all.
 //
-// It waits while Pebble's files are copied, as Checkpoint and Backup do at their
-// beginning, and for another Excise. The context is looked at until it begins. From then
-// on it is not stopped.
+// It waits for another Excise, and while a backup or a checkpoint links Pebble's files. Until
+// it begins, it returns when the context ends; from then on it cannot be stopped.
 func (s *Store) Excise(ctx context.Context, lower, upper []byte) error {
 	if err := ctx.Err(); err != nil {
 		return context.Cause(ctx)
@@ -36,11 +34,10 @@ func (s *Store) Excise(ctx context.Context, lower, upper []byte) error {
 	})
 }
 
-// Compact rewrites the tables that hold keys from lower up to and not including
-// upper without what was deleted in them, and so gives the space of that back.
-// Nothing that can be read changes.
+// Compact rewrites the tables that hold keys from lower up to but not including upper, and so
+// frees the space of deleted keys. It changes nothing that can be read.
 //
-// When the context ends, what has begun is finished, in the background.
+// When the context ends, running compactions finish in the background.
 func (s *Store) Compact(ctx context.Context, lower, upper []byte) error {
 	if err := ctx.Err(); err != nil {
 		return context.Cause(ctx)
@@ -49,8 +46,8 @@ func (s *Store) Compact(ctx context.Context, lower, upper []byte) error {
 	return s.await(func() error { return s.db.Compact(ctx, lower, upper, false) })
 }
 
-// FS returns the file system that the store lies on, for reading its files and
-// for writing copies of them outside of Dir.
+// FS returns the store's file system, for reading its files and for writing copies of them
+// outside Dir.
 func (s *Store) FS() FS { return s.guard }
 
 // ID returns the id of the database, which its copies share.
@@ -65,12 +62,12 @@ func (s *Store) StoreDir() string { return s.guard.PathJoin(s.dir, storeName) }
 // checkpoint makes the directory dir, and in it a copy of Pebble's files as they are
 // after all commits that have returned. Tables are linked.
 //
-// Invariant: nothing is excised meanwhile. An excise changes the set of tables and not
-// the log, of which Pebble copies the one as it is at the beginning and the other as it
-// is at the end. So a copy would have what was excised, and not the row that said so,
-// which is deleted after it; and in memory, where there is no log, and what is in no table
-// is flushed before, the copy would not have the rows that were committed before an excise
-// that it has. No space is lost by waiting: Pebble deletes no file while it copies.
+// Invariant: nothing is excised meanwhile. Pebble copies the set of tables as of the beginning,
+// and the log as of the end. An excise changes only the tables. So the copy would still have
+// the excised keys, but no longer the row that announced the excise, which is deleted after it.
+// In memory there is no log, and Pebble flushes before it copies: there, the copy would have
+// the excise, but lack rows that were committed before it. Waiting costs no space: Pebble
+// deletes no file while it copies.
 func (s *Store) checkpoint(ctx context.Context, dir string) error {
 	return s.await(func() error {
 		if err := s.takeTurn(ctx); err != nil {
@@ -86,7 +83,7 @@ func (s *Store) checkpoint(ctx context.Context, dir string) error {
 	})
 }
 
-// takeTurn waits until no other excise or checkpoint runs. Call leaveTurn after it.
+// takeTurn waits until no other excise or checkpoint runs. Call leaveTurn afterwards.
 func (s *Store) takeTurn(ctx context.Context) error {
 	select {
 	case s.turn <- struct{}{}:

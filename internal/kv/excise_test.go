@@ -13,8 +13,8 @@ import (
 	"github.com/braidstream/braid/internal/testdisk"
 )
 
-// TestACopyIsOfOneMoment: an excise comes while a copy is made, and then a commit that says
-// that it is done. The copy has neither.
+// TestACopyIsOfOneMoment: while a copy is made, an excise comes, then a commit that notes its
+// end. The copy has neither.
 func TestACopyIsOfOneMoment(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := testdisk.New()
@@ -34,7 +34,7 @@ func TestACopyIsOfOneMoment(t *testing.T) {
 			b.Delete([]byte("row"))
 			return b.Commit(true)
 		})
-		synctest.Wait() // it is done with, or waits for the copy
+		synctest.Wait() // the excise has ended, or waits for the copy
 		release()
 		require.NoError(t, <-copied)
 		require.NoError(t, <-removed)
@@ -50,8 +50,8 @@ func TestACopyIsOfOneMoment(t *testing.T) {
 	})
 }
 
-// TestACopyOfMemoryIsOfOneMoment: in memory there is no log, so a copy would not have what
-// was committed before an excise that it has.
+// TestACopyOfMemoryIsOfOneMoment: in memory there is no log, so a copy with an excise could
+// lack commits before it.
 func TestACopyOfMemoryIsOfOneMoment(t *testing.T) {
 	d := testdisk.New()
 	cfg := configInMemory()

@@ -1,16 +1,16 @@
 package kv
 
-// LimitBatch changes how large a batch may become.
+// LimitBatch changes the maximal size of a batch.
 func LimitBatch(b *Batch, n int) { b.limit = n }
 
 // Fail makes the store fail, as a broken disk does.
 func Fail(s *Store, cause error) { s.guard.Abandon(cause) }
 
-// FailSoftly makes the store fail with nothing stuck, as an error of a commit that
-// Pebble returns does.
+// FailSoftly makes the store fail with no goroutine stuck, as when Pebble returns an error from
+// a commit.
 func FailSoftly(s *Store, cause error) { s.guard.Fail(cause) }
 
-// Fatalf makes the call that Pebble makes when it cannot go on.
+// Fatalf is the call that Pebble makes when it cannot continue.
 func Fatalf(s *Store, format string, args ...any) {
 	pebbleLogger{s.reporter, s.guard}.Fatalf(format, args...)
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/braidstream/braid/internal/testdisk"
 )
 
-// patience is how long a test waits, in real time, for what comes at once.
+// patience is the timeout, in real time, for events that come at once.
 const patience = 30 * time.Second
 
 // fault is a kind of operation that fails.
@@ -32,7 +32,7 @@ type fault struct {
 
 func isStoreDir(op testdisk.Op) bool { return path.Clean(op.Path) == memDir+"/store" }
 
-// criticalFaults are those after which nothing may be written any more.
+// criticalFaults are the faults after which nothing may be written.
 func criticalFaults() []fault {
 	commit := func(s *kv.Store) { _ = put(s, "unknown", "outcome", true) }
 	flush := func(s *kv.Store) { _ = s.Flush() }
@@ -64,17 +64,17 @@ func requireWithin[T any](t *testing.T, c <-chan T, what string) T {
 	}
 }
 
-// inBackground runs a call that may never come back.
+// inBackground runs a call that may never return.
 func inBackground(call func() error) <-chan error {
 	result := make(chan error, 1)
 	go func() { result <- call() }()
 	return result
 }
 
-// TestCriticalFaults: the disk fails once, at an operation that durability hangs
-// on. The process lives, the store says so and refuses writes, reading goes on,
-// and the same process opens the database again and finds all that it was told
-// is there. Each runs in a process of its own.
+// TestCriticalFaults: the disk fails once, at an operation that durability depends on. The
+// process survives, the store reports the failure and refuses writes, and reading goes on. The
+// same process opens the database again and finds everything acknowledged. Each fault runs in a
+// process of its own.
 func TestCriticalFaults(t *testing.T) {
 	for _, f := range criticalFaults() {
 		t.Run(f.name, func(t *testing.T) {
@@ -95,17 +95,17 @@ func criticalFault(t *testing.T, f fault) {
 	mustPut(t, s, "k4", "v")
 	want = append(want, "k4=v")
 	struck := d.FailOnce(f.match, syscall.EIO)
-	go f.provoke(s) // it may never come back
+	go f.provoke(s) // it may never return
 	requireWithin(t, s.Failed(), "the failure")
 	require.Positive(t, struck.Load())
 
-	// Everything that writes says why it does not.
+	// Every write returns the cause.
 	for _, err := range []error{s.Err(), put(s, "later", "1", true), put(s, "later", "1", false), s.Sync(), s.Flush()} {
 		require.ErrorIs(t, err, kv.ErrFailed)
 		require.ErrorIs(t, err, syscall.EIO)
 	}
 
-	// Reading, and what belongs to it, goes on.
+	// Iterators and snapshots work as well.
 	for range 3 {
 		requireValue(t, s, "k0", "v")
 		require.Equal(t, want, pairs(t, s, []byte("k"), []byte("l")))
@@ -119,7 +119,7 @@ func criticalFault(t *testing.T, f fault) {
 	require.ErrorIs(t, err, kv.ErrFailed)
 	require.ErrorIs(t, err, syscall.EIO)
 
-	// The disk is well again. What was not acknowledged may be there or not.
+	// The disk works again. Unacknowledged rows may be there or not.
 	d.Before(nil)
 	for range 2 {
 		s = open(t, configOn(d))
@@ -138,7 +138,7 @@ func TestCriticalFaultsWhileOpening(t *testing.T) {
 		require.NoError(t, s.Close())
 		for _, f := range criticalFaults() {
 			if f.name == "log write" || f.name == "log sync" || f.name == "log reuse" {
-				continue // which opening does not do
+				continue // opening never does this
 			}
 			struck := d.FailAlways(f.match, syscall.EIO)
 			_, err := kv.Open(configOn(d))
@@ -153,8 +153,8 @@ func TestCriticalFaultsWhileOpening(t *testing.T) {
 	})
 }
 
-// TestErrorsWhileOpening: a disk that fails at what durability does not yet hang on
-// is a failure as well, and nothing is left behind or locked.
+// TestErrorsWhileOpening: an open fails even if the failed operation does not matter for
+// durability, and leaves nothing abandoned or locked.
 func TestErrorsWhileOpening(t *testing.T) {
 	for name, match := range map[string]func(op testdisk.Op) bool{
 		"read identity":          func(op testdisk.Op) bool { return path.Base(op.Path) == "BRAID" },
@@ -176,7 +176,7 @@ func TestErrorsWhileOpening(t *testing.T) {
 	}
 }
 
-// TestTableErrorsAreTriedAgain: other files can be made again.
+// TestTableErrorsAreTriedAgain: Pebble retries the writing of a table.
 func TestTableErrorsAreTriedAgain(t *testing.T) {
 	for name, match := range map[string]func(op testdisk.Op) bool{
 		"create": func(op testdisk.Op) bool { return op.Kind == errorfs.OpCreate },
@@ -201,8 +201,8 @@ func TestTableErrorsAreTriedAgain(t *testing.T) {
 	}
 }
 
-// TestTableErrorsForEverFail: a disk that never takes a table is broken. That
-// takes a while, in which the errors must not come as fast as they can.
+// TestTableErrorsForEverFail: a disk on which no table can be written is broken. The store
+// decides that after many retries, which must not follow each other at once.
 func TestTableErrorsForEverFail(t *testing.T) {
 	childtest.RunBubble(t, func(t *testing.T) {
 		d := testdisk.New()
@@ -224,8 +224,8 @@ func TestTableErrorsForEverFail(t *testing.T) {
 	})
 }
 
-// TestReadErrorsPass: an error of reading belongs to that call, and is never
-// taken for the end of what there is.
+// TestReadErrorsPass: an error of a read concerns only that call, and never looks like the end
+// of the keys.
 func TestReadErrorsPass(t *testing.T) { synctest.Test(t, readErrorsPass) }
 
 func readErrorsPass(t *testing.T) {
@@ -258,7 +258,7 @@ func readErrorsPass(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
-// TestShortageOfReaderHasAClass: a table that cannot be opened for want of a
+// TestShortageOfReaderHasAClass: a table that cannot be opened for lack of a
 // descriptor is neither damaged nor missing.
 func TestShortageOfReaderHasAClass(t *testing.T) {
 	for _, shortage := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM} {
@@ -283,9 +283,9 @@ func TestShortageOfReaderHasAClass(t *testing.T) {
 	}
 }
 
-// TestUnreadableTableKeepsNobodyBusy: Pebble looks into every table when a database
-// is opened, and again at once if it cannot. For an hour a table cannot be read, or
-// is damaged where that is seen at once: the disk is asked about once a minute.
+// TestUnreadableTableKeepsNobodyBusy: Pebble reads every table when a database is opened, and
+// retries at once if that fails. For an hour a table cannot be read, or is damaged where Pebble
+// notices at once: there is about one read a minute.
 func TestUnreadableTableKeepsNobodyBusy(t *testing.T) {
 	for name, damaged := range map[string]bool{"unreadable": false, "damaged": true} {
 		t.Run(name, func(t *testing.T) {
@@ -314,7 +314,7 @@ func unreadableTable(t *testing.T, damaged bool) {
 		for _, name := range tableNames(t, d) {
 			data, err := d.Mem.UnsafeGetFileDataBuffer(name)
 			require.NoError(t, err)
-			data[len(data)-1] ^= 1 // of the number that says what it is
+			data[len(data)-1] ^= 1 // in the magic number
 		}
 	}
 	s = open(t, configOn(d))
@@ -346,7 +346,7 @@ func tableNames(t *testing.T, d *testdisk.Disk) (names []string) {
 	return names
 }
 
-// TestFatalCallParks: Pebble's last word fails the store, and never comes back.
+// TestFatalCallParks: Pebble's fatal call fails the store, and never returns.
 func TestFatalCallParks(t *testing.T) {
 	childtest.RunBubble(t, func(t *testing.T) {
 		s := open(t, configInMemory())
@@ -371,7 +371,8 @@ func TestFatalCallParks(t *testing.T) {
 	})
 }
 
-// TestAbandonedStoresAreBounded: what cannot be closed stays in memory.
+// TestAbandonedStoresAreBounded: a store that cannot be closed stays in memory, so their number
+// is limited.
 func TestAbandonedStoresAreBounded(t *testing.T) {
 	childtest.Run(t, func(t *testing.T) {
 		opened := 0

@@ -6,34 +6,34 @@ import (
 	"strings"
 )
 
-// FileDamage says in which way a file is not what was written.
+// FileDamage says how a file differs from the one that was written.
 type FileDamage string
 
 // The ways in which a file can be damaged.
 const (
 	FileMissing FileDamage = "missing" // it does not exist
-	FileShort   FileDamage = "short"   // it ends before what is known to be durable does
+	FileShort   FileDamage = "short"   // it is shorter than its durable length
 	FileChanged FileDamage = "changed" // its bytes are not those that were written
-	FileForeign FileDamage = "foreign" // it is whole, and belongs somewhere else
-	FileOld     FileDamage = "old"     // it is one that was replaced by a newer one
+	FileForeign FileDamage = "foreign" // it is whole, but another file
+	FileOld     FileDamage = "old"     // it is an older file, which a newer one had replaced
 )
 
-// FileDamageError says which file of a database is damaged, and what hangs on it. It is
-// an ErrDataLoss if what was durable is missing, and an ErrCorrupt if it has changed.
+// FileDamageError says which file of a database is damaged, and what depends on it. It is an
+// ErrDataLoss if durable bytes are missing, and an ErrCorrupt if they have changed.
 type FileDamageError struct {
-	File   string     // below the directory of the database, such as "store/000012.log"
+	File   string     // relative to the database's directory, such as "store/000012.log"
 	Damage FileDamage // what is wrong with it
-	Offset int64      // the first byte that is missing or wrong; -1 if that is not known
-	Size   int64      // how long it is; -1 if it does not exist or that does not matter
-	Want   int64      // how much of it was durable; -1 if that is not known
-	Is     string     // which table of the same database it is, if it is one that is foreign here
-	Cause  error      // what else is known; may be nil
+	Offset int64      // the first byte that is missing or wrong; -1 if unknown
+	Size   int64      // its length; -1 if it does not exist or that does not matter
+	Want   int64      // its durable length; -1 if unknown
+	Is     string     // the table of the same database that a foreign file is, if it is one
+	Cause  error      // the underlying error; may be nil
 }
 
-// Error names the file, the place, and what hangs on it.
+// Error names the file, the place, and what depends on it.
 func (e *FileDamageError) Error() string { return fmt.Sprintf("%v: %s", e.class(), e.what()) }
 
-// withAdvice says what can be done in an error of an open that has changed nothing.
+// withAdvice adds advice to the error of an open that has changed nothing.
 func withAdvice(err error) error {
 	if asFileDamage(err) == nil {
 		return err
@@ -41,7 +41,7 @@ func withAdvice(err error) error {
 	return fmt.Errorf("%w; nothing was changed: put the file back, restore a backup, open with AcceptLoss to go on with what is left, or make a new database of it with Salvage", err)
 }
 
-// what says what is wrong with the file, and what hangs on it.
+// what describes the damage, and what depends on the file.
 func (e *FileDamageError) what() string {
 	var b strings.Builder
 	b.WriteString(e.File)
@@ -71,7 +71,7 @@ func (e *FileDamageError) what() string {
 	return b.String()
 }
 
-// Lost says what hangs on the file.
+// Lost says what depends on the file.
 func (e *FileDamageError) Lost() string {
 	name := e.File[strings.LastIndexByte(e.File, '/')+1:]
 	switch {
@@ -88,7 +88,7 @@ func (e *FileDamageError) Lost() string {
 	}
 }
 
-// Unwrap returns the class, and the cause.
+// Unwrap returns the class and the cause.
 func (e *FileDamageError) Unwrap() []error {
 	if e.Cause == nil {
 		return []error{e.class()}
@@ -105,7 +105,7 @@ func (e *FileDamageError) class() error {
 	}
 }
 
-// damageError makes one error of what an open has found.
+// damageError joins the damage that an open has found into one error.
 func damageError(found []*FileDamageError) error {
 	switch len(found) {
 	case 0:
@@ -120,7 +120,7 @@ func damageError(found []*FileDamageError) error {
 // fileDamages is damage of several files.
 type fileDamages []*FileDamageError
 
-// Error names the first, and says how many more there are.
+// Error describes the first, and says how many more there are.
 func (e fileDamages) Error() string {
 	const most = 3
 	var err error
@@ -142,7 +142,7 @@ func (e fileDamages) Unwrap() []error {
 	return errs
 }
 
-// FileDamages returns the damage of all files that an error tells of.
+// FileDamages returns the damage of all files that an error reports.
 func FileDamages(err error) (found []*FileDamageError) {
 	if damage, ok := err.(*FileDamageError); ok {
 		return []*FileDamageError{damage}
@@ -160,7 +160,7 @@ func FileDamages(err error) (found []*FileDamageError) {
 	return found
 }
 
-// asFileDamage returns the damage that an error tells of, nil if it tells of none.
+// asFileDamage returns the first damage that an error reports, nil for none.
 func asFileDamage(err error) *FileDamageError {
 	var damage *FileDamageError
 	errors.As(err, &damage)

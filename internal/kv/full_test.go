@@ -16,7 +16,7 @@ import (
 	"github.com/braidstream/braid/internal/testdisk"
 )
 
-// fullness records what OnFull is told.
+// fullness records the calls of OnFull.
 type fullness struct {
 	mu   sync.Mutex // guards the field below
 	told []bool
@@ -34,9 +34,8 @@ func (f *fullness) all() []bool {
 	return f.told
 }
 
-// TestFullDiskHeals: a disk is full, for each kind of file. Writing waits, without
-// keeping the processor busy, reading goes on, and all is well when there is
-// space again.
+// TestFullDiskHeals: the disk is full, for each kind of file. Writing waits without spinning,
+// reading goes on, and writing continues when there is space again.
 func TestFullDiskHeals(t *testing.T) {
 	kinds := map[string]func(testdisk.Op) bool{
 		"for everything": func(testdisk.Op) bool { return true },
@@ -64,7 +63,7 @@ func fullDiskHeals(t *testing.T, kind func(testdisk.Op) bool, noSpace error) {
 	struck := d.FailAlways(func(op testdisk.Op) bool { return op.TakesSpace() && kind(op) }, noSpace)
 	begin := time.Now()
 
-	// One writes until it is held up: a rotation needs all kinds of files.
+	// Write until a write blocks: a rotation needs all kinds of files.
 	written := inBackground(func() error {
 		if err := put(s, "b", "2", true); err != nil {
 			return err
@@ -100,8 +99,7 @@ func fullDiskHeals(t *testing.T, kind func(testdisk.Op) bool, noSpace error) {
 	require.NoError(t, s.Close())
 }
 
-// TestCloseWhileFull: Close cannot wait for space, and nothing that was
-// acknowledged is lost by that.
+// TestCloseWhileFull: Close cannot wait for space, and still no acknowledged row is lost.
 func TestCloseWhileFull(t *testing.T) {
 	childtest.RunBubble(t, func(t *testing.T) {
 		d := testdisk.New()
@@ -109,7 +107,7 @@ func TestCloseWhileFull(t *testing.T) {
 		mustPut(t, s, "a", "1")
 		d.FailAlways(testdisk.Op.TakesSpace, syscall.ENOSPC)
 		begin := time.Now()
-		err := s.Close() // which is the first to meet the full disk
+		err := s.Close() // the first to meet the full disk
 		require.ErrorIs(t, err, kv.ErrDiskFull)
 		require.Less(t, time.Since(begin), 5*time.Second)
 		requireClosed(t, s)
@@ -154,7 +152,7 @@ func TestOpenOnFullDisk(t *testing.T) {
 		d := testdisk.New()
 		s := open(t, configOn(d))
 		mustPut(t, s, "a", "1")
-		image := d.Mem.CrashClone(crashWithAll()) // with the row in a log only
+		image := d.Mem.CrashClone(crashWithAll()) // with the row only in a log
 		require.NoError(t, s.Close())
 		replay, fresh := testdisk.On(image), testdisk.New()
 		for _, d := range []*testdisk.Disk{replay, fresh} {
@@ -164,7 +162,7 @@ func TestOpenOnFullDisk(t *testing.T) {
 			require.ErrorIs(t, err, kv.ErrDiskFull)
 			require.LessOrEqual(t, time.Since(begin), 12*time.Second)
 
-			// A moment without space is survived.
+			// An open survives a moment without space.
 			time.AfterFunc(5*time.Second, func() { d.Before(nil) })
 			s := open(t, configOn(d))
 			require.Equal(t, d == fresh, s.Created())
@@ -176,7 +174,7 @@ func TestOpenOnFullDisk(t *testing.T) {
 	})
 }
 
-// TestOpenLooksAtFreeSpace: where it can be known, nobody has to wait.
+// TestOpenLooksAtFreeSpace: if the free space is known, Open refuses without waiting.
 func TestOpenLooksAtFreeSpace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := testdisk.New()
@@ -196,8 +194,8 @@ func TestOpenLooksAtFreeSpace(t *testing.T) {
 	})
 }
 
-// TestReserve: below the reserve the store says that it is full while there
-// still is space for removing things.
+// TestReserve: below the reserve the store counts as full while there is still space for
+// removing things.
 func TestReserve(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := testdisk.New()
@@ -211,7 +209,7 @@ func TestReserve(t *testing.T) {
 		require.False(t, s.Full())
 
 		setFree(d, 50<<20)
-		require.NoError(t, s.Flush()) // makes files, which is when it looks
+		require.NoError(t, s.Flush()) // makes files, which checks the free space
 		require.True(t, s.Full())
 		mustPut(t, s, "b", "2")
 		require.NoError(t, s.Excise(t.Context(), []byte("a"), []byte("b")))

@@ -6,14 +6,14 @@ import (
 	"github.com/braidstream/braid/internal/wake"
 )
 
-// gate counts the calls that are inside of something that can be shut.
+// gate counts the running calls of a type that can be closed.
 //
 // Invariant: after wait has returned, no call is inside and none ever enters.
 // TestGate holds it. It is on the path of every commit and every page read, so
 // it is two atomic additions and no mutex.
 type gate struct {
-	state   atomic.Int64 // how many are inside, and shutBit
-	drained wake.Bell    // rings when the last one may have left
+	state   atomic.Int64 // the number of calls inside, and shutBit
+	drained wake.Bell    // rings when the last call may have left
 }
 
 // shutBit is set in a gate's state once it is shut.
@@ -21,7 +21,7 @@ const shutBit = 1 << 62
 
 func newGate() gate { return gate{drained: wake.NewBell()} }
 
-// enter admits the caller, who must leave, or returns ErrClosed.
+// enter admits the caller, which must call leave, or returns ErrClosed.
 func (g *gate) enter() error {
 	if g.state.Add(1)&shutBit != 0 {
 		g.leave()
@@ -36,13 +36,13 @@ func (g *gate) leave() {
 	}
 }
 
-// shut refuses all who come from now on. It reports whether the gate was open.
+// shut refuses all later calls of enter. It reports whether the gate was open.
 func (g *gate) shut() bool { return g.state.Or(shutBit)&shutBit == 0 }
 
-// empty reports whether nobody is inside a gate that was shut.
+// empty reports whether the gate is shut and no call is inside.
 func (g *gate) empty() bool { return g.state.Load() == shutBit }
 
-// wait returns when nobody is inside. Only one goroutine may wait, after shut.
+// wait returns when no call is inside. Only one goroutine may wait, after shut.
 func (g *gate) wait() {
 	for !g.empty() {
 		<-g.drained.C()

@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestGate shuts gates that many pass: nobody may be inside when wait returns,
-// or enter later.
+// TestGate shuts gates while many goroutines pass them: no call may be inside when wait
+// returns, or enter later.
 func TestGate(t *testing.T) {
 	for round := range 200 {
 		g := newGate()
@@ -59,7 +59,7 @@ func TestGateWaitsForTheLast(t *testing.T) {
 		close(waited)
 	}()
 	g.leave()
-	require.ErrorIs(t, g.enter(), ErrClosed) // who is refused must not count
+	require.ErrorIs(t, g.enter(), ErrClosed) // a refused caller must not count
 	require.False(t, g.empty())
 	select {
 	case <-waited:

@@ -2,9 +2,9 @@ package kv
 
 import "github.com/cockroachdb/pebble/v2"
 
-// Iter walks keys in order, in the state that the store had when it was made.
-// It pins that state's memory and files: close it before waiting for anything.
-// It is not for concurrent use.
+// Iter walks the keys in order, in the state that the store had when the iterator was made. It
+// pins the memory and files of that state: close it before waiting for anything. It is not safe
+// for concurrent use.
 type Iter struct {
 	iter *pebble.Iterator
 	gate *gate // left by Close; nil for an iterator that holds none
@@ -57,7 +57,7 @@ func (i *Iter) Next() bool { return i.iter.Next() }
 // Prev moves to the previous key.
 func (i *Iter) Prev() bool { return i.iter.Prev() }
 
-// SetBounds changes the bounds. The iterator stands nowhere then.
+// SetBounds changes the bounds. Position the iterator again afterwards.
 func (i *Iter) SetBounds(lower, upper []byte) { i.iter.SetBounds(lower, upper) }
 
 // Key returns the key, which is valid until the iterator moves.
@@ -66,16 +66,16 @@ func (i *Iter) Key() []byte { return i.iter.Key() }
 // Value returns the value, which is valid until the iterator moves.
 func (i *Iter) Value() []byte { return i.iter.Value() }
 
-// Error returns why the last move found nothing, or nil if there was nothing to
-// be found. Ask it after every loop.
+// Error returns the error that made the last move find nothing, or nil if there was no key.
+// Check it after every loop.
 func (i *Iter) Error() error {
 	err := readError(i.iter.Error())
 	i.told = i.told || err != nil
 	return err
 }
 
-// Close ends the iterator and returns its error, if it has one that Error has not
-// returned. Further calls do nothing.
+// Close closes the iterator and returns its error, unless Error has returned it already.
+// Further calls do nothing.
 func (i *Iter) Close() error {
 	if i.iter == nil {
 		return nil

@@ -1,12 +1,10 @@
-// Package kv is braid's store of keys and values: Pebble, made safe to have in
-// somebody else's process. Besides internal/guardfs it is the only importer of
-// Pebble.
+// Package kv is braid's store of keys and values: Pebble, made safe to embed in an application.
+// Besides internal/guardfs it is the only importer of Pebble.
 //
-// It knows how a database is opened, closed, locked, and left behind when its
-// storage fails; it gives out batches, iterators and snapshots. It does not
-// know what the keys mean: those who create a database bring the first rows,
-// and those who open one bring the check of its rows. The root package and
-// internal/commit call it.
+// It opens, locks and closes databases, and abandons them when their storage fails; it provides
+// batches, iterators and snapshots. It does not know what the keys mean: callers supply the
+// first rows of a new database, and the check of the rows of an existing one. The root package
+// and internal/commit call it.
 //
 // # The directory
 //
@@ -29,21 +27,18 @@
 //     may never return, so its caller must wait in another goroutine for Failed
 //     as well.
 //
-// What makes writing unsafe, and so fails a store, is this and nothing else: a
-// write, a sync or a creation of a log, a manifest, a marker or a directory that
-// failed; fifteen failed writes of tables in a row; a fatal call, or a commit that
-// Pebble refuses; and level 0 at its limit while damage keeps it from being
-// compacted.
+// A store fails when writing is no longer safe, in these cases only: a failed write, sync or
+// creation of a log, a manifest, a marker or a directory; fifteen failed writes of tables in a
+// row; a fatal error of Pebble, or a commit that Pebble refuses; and level 0 at its limit while
+// damage prevents its compaction.
 //
-// What is read fails nothing. A reader that meets a damaged or unreadable table is
-// told, with ErrCorrupt or the disk's error. A compaction that meets one leaves its
-// tables as they are and is tried again after a pause: see damage.go. To be rid of
-// a damaged table, excise its range.
+// Reading never fails a store. A reader that meets a damaged or unreadable table gets
+// ErrCorrupt or the disk's error. A compaction that meets one leaves its tables as they are and
+// is retried after a pause: see damage.go. To remove a damaged table, excise its range.
 //
-// A full store, and one that failed with a goroutine of Pebble's stuck beneath it,
-// cannot be closed in Pebble's sense. Close abandons it: its goroutines stay parked
-// and its memory stays allocated until the process ends. After maxAbandoned of them
-// Open refuses, with ErrFailed, to make more.
+// Pebble cannot be closed while the disk is full, or when one of its goroutines is stuck after
+// a failure. Close abandons such a store: its goroutines stay parked and its memory stays
+// allocated until the process ends. After maxAbandoned of them, Open refuses with ErrFailed.
 package kv
 
 import (
@@ -68,20 +63,20 @@ type FS = vfs.FS
 
 // Config says how to open a store.
 type Config struct {
-	// Dir is the directory of the database. It is made if it does not exist.
+	// Dir is the directory of the database. Open makes it if it does not exist.
 	Dir string
 
 	// InMemory opens a new database in memory that ends with Close. Dir is
 	// ignored.
 	InMemory bool
 
-	// ReadOnly opens a database that exists without changing a byte on disk.
-	// Whatever would is refused with ErrReadOnly. Any number of stores may have a
-	// directory open this way at once, but not beside one that writes.
+	// ReadOnly opens an existing database without changing a byte on disk. Every change is
+	// refused with ErrReadOnly. Any number of stores may have a directory open this way at
+	// once, but not together with one that writes.
 	ReadOnly bool
 
-	// Unnamed, with ReadOnly, opens a copy that Backup has made and not yet given the
-	// name by which it is taken for a database: what Backup's check does.
+	// Unnamed, with ReadOnly, opens an unfinished copy of Backup, whose identity does not have
+	// its name yet. Backup's check uses it.
 	Unnamed bool
 
 	// FS is a file system to use instead of the real one. Nobody else may use
@@ -91,35 +86,34 @@ type Config struct {
 	// ID is the id of a database that is created. The zero value means a new one.
 	ID uuid.UUID
 
-	// NoLog opens a store whose commits are durable only once [Store.Flush] has
-	// returned. It is for what a crash may take, since it is begun again then.
+	// NoLog opens a store whose commits are durable only once [Store.Flush] has returned. It is
+	// for work that starts over after a crash.
 	NoLog bool
 
-	// Logger is told what has no caller to be returned to. Never nil.
+	// Logger gets the errors that no caller can get. Never nil.
 	Logger *slog.Logger
 
 	CacheBytes    int64 // of the cache of table blocks
 	MemTableBytes int64 // of one memtable; at most four are in memory
 
-	// TableBlockBytes is the size of a block of a table, 0 for 32 KiB. Pebble tries each
-	// bit of a block whose checksum is wrong, which takes it half a second for one of 32
-	// KiB, and 64 times less for one of 4 KiB: so tests of damage take small ones.
+	// TableBlockBytes is the size of a block of a table, 0 for 32 KiB. When a block's checksum
+	// is wrong, Pebble tries to flip each of its bits. That takes half a second for a block of
+	// 32 KiB, and 64 times less for one of 4 KiB, so tests of damage use small blocks.
 	TableBlockBytes int
 
-	// ReserveBytes is the free disk space below which the store counts as full,
-	// so that there is room left for removing things. Zero or less is none.
+	// ReserveBytes is the free disk space below which the store counts as full, so that there
+	// is room left for removing things. Zero or less means no reserve.
 	ReserveBytes int64
 
-	// AcceptLoss opens a database that is damaged with what is left of it. Without it
-	// Open refuses, and changes nothing. See accept.go.
+	// AcceptLoss opens a damaged database with its remaining data. Without it Open refuses, and
+	// changes nothing. See accept.go.
 	AcceptLoss bool
 
-	// NoLedger keeps no ledger of what is durable, and looks at none. It is there to
-	// measure what the ledger costs.
+	// NoLedger neither writes nor reads a ledger. It is for measuring the cost of the ledger.
 	NoLedger bool
 
-	// OnFull is told when the store becomes full and when it no longer is. It
-	// is called from inside file operations and must not block. May be nil.
+	// OnFull is called when the store becomes full, and when it no longer is. It is called from
+	// inside file operations and must not block. May be nil.
 	OnFull func(full bool)
 
 	// TableBoundary returns, for a key, the end of the region of keys that it
@@ -154,7 +148,7 @@ var (
 // Store is an open database. Its methods may be called from any goroutine.
 type Store struct {
 	cfg      Config
-	dir      string // resolved; on the file system guard
+	dir      string // resolved, on the file system guard
 	identity layout.Identity
 	created  bool
 	lock     *dirLock // nil for a file system that is not the real one
@@ -162,24 +156,24 @@ type Store struct {
 	reporter *reporter
 	damage   *damage
 	ledger   *ledger
-	losses   layout.Losses // as they were read; changed by MarkLosses, before anybody else has the store
+	losses   layout.Losses // as read by Open; changed by MarkLosses, before Open's caller shares the store
 	db       *pebble.DB
 	gate     gate
 	room     room
 	backups  atomic.Int64            // how many were begun
-	metrics  atomic.Pointer[Metrics] // the last that were taken
+	metrics  atomic.Pointer[Metrics] // the latest
 
 	space struct {
 		sync.Mutex               // guards the fields below
-		full       bool          // what OnFull was last told
+		full       bool          // the last argument of OnFull
 		stuck      chan struct{} // closed while an operation waits for space
-		over       chan struct{} // closed when the store is not full; another for each time it is
+		over       chan struct{} // closed when the store is no longer full; a new one each time that it fills
 		moved      wake.Bell     // rings at each change of stuck
 	}
 
 	measuring struct {
 		sync.Mutex               // guards the field below
-		done       chan struct{} // closed when the goroutine that asks Pebble ends; nil if there is none
+		done       chan struct{} // closed when the goroutine that calls measure ends; nil if there is none
 	}
 
 	closing chan struct{} // closed when the gate is shut
@@ -205,8 +199,8 @@ func (s *Store) Identity() layout.Identity { return s.identity }
 // Failed returns a channel that is closed when the store fails.
 func (s *Store) Failed() <-chan struct{} { return s.guard.Failed() }
 
-// Err returns nil while the store has not failed, and then an error that wraps
-// ErrFailed and the first cause.
+// Err returns nil until the store fails, and then an error that wraps ErrFailed and the first
+// cause.
 func (s *Store) Err() error {
 	if cause := s.guard.Err(); cause != nil {
 		return fmt.Errorf("%w: %w", ErrFailed, cause)
@@ -237,8 +231,8 @@ func (s *Store) Get(key []byte) ([]byte, error) {
 	return get(s.db, key)
 }
 
-// EstimateBytes returns about how many bytes the tables of a range take on disk. What is
-// only in memory and in the log does not count.
+// EstimateBytes returns about how many bytes the tables of a range take on disk. Rows that are
+// only in memory and in the log do not count.
 func (s *Store) EstimateBytes(lower, upper []byte) (int64, error) {
 	if err := s.gate.enter(); err != nil {
 		return 0, err
@@ -253,7 +247,7 @@ type getter interface {
 	Get(key []byte) ([]byte, pebbleCloser, error)
 }
 
-// get copies a value, so that nothing of Pebble's is given out.
+// get copies a value, so that no caller holds memory of Pebble's.
 func get(from getter, key []byte) ([]byte, error) {
 	value, closer, err := from.Get(key)
 	if err != nil {
@@ -269,14 +263,14 @@ func get(from getter, key []byte) ([]byte, error) {
 // SyncTime returns how long the last sync of the log took, 0 if there was none.
 func (s *Store) SyncTime() time.Duration { return s.guard.SyncTime() }
 
-// SyncTimes returns how long the syncs of the log took that have succeeded.
+// SyncTimes returns the durations of the successful syncs of the log.
 func (s *Store) SyncTimes() *histogram.Recorder { return s.guard.SyncTimes() }
 
-// Sync makes all commits durable that have returned.
+// Sync makes all commits that have returned durable.
 //
-// It holds the room's turn until only the disk is left to wait for. While Pebble takes a
-// batch, even one without changes, it counts what other commits have reserved of the memtable
-// and not what they have used: a commit beside it might find no room.
+// It holds the room's turn until only the disk is left to wait for. While Pebble accepts a
+// batch, even an empty one, it counts the bytes of the memtable that other commits have
+// reserved, not those that they have used. A commit beside it might find no room.
 func (s *Store) Sync() error {
 	return s.awaitAside(func() error {
 		if s.cfg.InMemory {
@@ -302,9 +296,9 @@ func (s *Store) Sync() error {
 // Flush writes the memtable to tables, and returns when that is done.
 func (s *Store) Flush() error { return s.await(s.db.Flush) }
 
-// await runs a call that changes the store, and returns when it does or when
-// the store fails. The call is left behind then, inside the gate: Close of a
-// failed store does not wait for it.
+// await runs a call that changes the store, and returns when the call does or when the store
+// fails. In that case it abandons the call, inside the gate: Close of a failed store does not
+// wait for it.
 func (s *Store) await(call func() error) error {
 	return s.awaitAside(func() error {
 		s.room.turn.RLock()
@@ -313,7 +307,7 @@ func (s *Store) await(call func() error) error {
 	})
 }
 
-// awaitAside is await for a call beside which a commit without sync waits for nothing.
+// awaitAside is await for a call that never blocks a concurrent commit without sync.
 func (s *Store) awaitAside(call func() error) error {
 	if err := s.gate.enter(); err != nil {
 		return err

@@ -56,7 +56,7 @@ func put(s *kv.Store, key, value string, sync bool) error {
 	return err
 }
 
-// beginMemTable is put in a memtable of its own.
+// beginMemTable is put into a new memtable.
 func beginMemTable(s *kv.Store, key, value string) error {
 	b := s.NewBatch()
 	defer b.Close()
@@ -77,7 +77,7 @@ func requireValue(t testing.TB, r kv.Reader, key, want string) {
 	require.Equal(t, want, string(got))
 }
 
-// pairs reads what is between the bounds, as "key=value".
+// pairs returns the pairs between the bounds, each as "key=value".
 func pairs(t testing.TB, r kv.Reader, lower, upper []byte) []string {
 	t.Helper()
 	iter, err := r.NewIter(lower, upper)
@@ -91,7 +91,7 @@ func pairs(t testing.TB, r kv.Reader, lower, upper []byte) []string {
 	return all
 }
 
-// noise is text that does not compress, the same for the same seed.
+// noise returns text that does not compress, the same for the same seed.
 func noise(seed uint64, n int) []byte {
 	data := make([]byte, n)
 	rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8), 1}).Read(data)
@@ -166,7 +166,7 @@ func TestIteratorMoves(t *testing.T) {
 	at(iter.First(), "d")
 	at(iter.Last(), "e")
 
-	// It shows the state of when it was made.
+	// It shows the state at its creation.
 	require.NoError(t, put(s, "f", "f", false))
 	at(iter.Last(), "e")
 	require.NoError(t, iter.Error())
@@ -192,7 +192,7 @@ func TestBatchHasABound(t *testing.T) {
 	k, v := b.SetDeferred(1, 1000)
 	require.Len(t, k, 1)
 	require.Len(t, v, 1000)
-	b.Set([]byte("a"), []byte("1")) // which has room, but would be a part of the whole
+	b.Set([]byte("a"), []byte("1")) // it would fit, but would be only a part of the batch
 	require.ErrorContains(t, b.Commit(true), "a batch holds at most")
 	require.NoError(t, s.Err(), "the store is well")
 	b.Reset()
@@ -203,7 +203,7 @@ func TestBatchHasABound(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
-// TestLargeBatch commits a batch that no memtable has room for.
+// TestLargeBatch commits a batch that fits no memtable.
 func TestLargeBatch(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, config(dir))
@@ -280,7 +280,7 @@ func TestSnapshot(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
-// TestSyncMakesDurable loses all that was not synced.
+// TestSyncMakesDurable loses everything that was not synced.
 func TestSyncMakesDurable(t *testing.T) {
 	d := testdisk.New()
 	s := open(t, configOn(d))

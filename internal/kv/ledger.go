@@ -16,35 +16,34 @@ import (
 	"github.com/braidstream/braid/internal/layout"
 )
 
-// The ledger says how much of Pebble's files is durable. Pebble takes a log that was cut
-// for one that ended there, and a damaged manifest for an older one; with the ledger an
-// open can tell (examine.go).
+// The ledger says how much of Pebble's files is durable. To Pebble, a log that was cut looks
+// like one that ended there, and a damaged manifest looks like an older one; the ledger lets an
+// open notice (examine.go).
 //
-// There are two, which are written apart from each other: LEDGER lists logs and the
-// manifest, TABLES the tables. Each has two files, which are written in turn, in place,
-// so that one of them is whole whenever the power is cut.
+// There are two, which are written independently: LEDGER lists logs and the manifest, TABLES
+// the tables. Each has two files, which are written in turn, in place, so that one of them
+// survives a power cut whole.
 //
-// Invariant: what the newest whole ledger lists is durable, or is no longer needed by
-// what the durable manifest says. So nothing has to be written before a file is removed
-// or used again, and a ledger that could not be written is an older one, which says less
-// and nothing wrong.
+// Invariant: everything that the newest whole ledger lists is durable, or the durable manifest
+// no longer needs it. So a file may be removed or reused without writing a ledger first, and if
+// a ledger cannot be written, the older one says less, but nothing wrong.
 const (
 	ledgerName = "LEDGER"
 	tablesName = "TABLES"
 
-	// ledgerPeriod is how far the ledger may be behind. Damage of what was written in
+	// ledgerPeriod is how far the ledger may be behind. Damage to bytes that were written in
 	// that time before a kill or a power cut can go unnoticed.
 	ledgerPeriod = time.Second
 )
 
-// slots is a file that is kept twice.
+// slots is a file that is kept in two copies, an older and a newer one.
 type slots struct {
 	name     string // without the number
-	next     int    // which of the two is written next, 0 or 1
+	next     int    // the slot that is written next, 0 or 1
 	sequence uint64 // of the newest that was written
 
-	// linked says which of the two have an entry in the directory that is durable. Those
-	// that were read have, since an open syncs the directory before it writes ledgers.
+	// linked says which slots have a durable directory entry. A slot that was read has one,
+	// since an open syncs the directory before it writes ledgers.
 	linked [2]bool
 }
 
@@ -59,8 +58,7 @@ func ledgerFiles() (names []string) {
 	return names
 }
 
-// ledger writes the ledgers of an open database. A timer, which runs only while there
-// is something new, makes it do so.
+// ledger writes the ledgers of an open database, on a timer that runs only after changes.
 type ledger struct {
 	guard    *guardfs.FS
 	dir      string
@@ -74,21 +72,21 @@ type ledger struct {
 	}
 
 	writing turnstile // passed by one at a time, to write a ledger; guards the fields below
-	kept    bool      // false while there is no database, if none is kept of it, and after end
+	kept    bool      // false before the database exists, without a ledger, and after end
 	id      layout.Identity
 	files   slots
 	tables  slots
-	broken  bool // an operation has failed: what the disk holds of a slot is unknown
+	broken  bool // an operation has failed: the content of a slot on disk is unknown
 
-	filesVersion, tablesVersion uint64 // that are on the disk; 0 if none is
+	filesVersion, tablesVersion uint64 // on disk; 0 for none
 }
 
 func newLedger(guard *guardfs.FS, reporter *reporter, dir string) *ledger {
 	return &ledger{guard: guard, reporter: reporter, dir: dir, writing: make(turnstile, 1)}
 }
 
-// turnstile is a mutex that may be held over operations on files: in a synctest bubble,
-// waiting for it is waiting.
+// turnstile is a mutex that may be held during file operations: in a synctest bubble, a
+// goroutine that waits for it is durably blocked.
 type turnstile chan struct{}
 
 func (t turnstile) enter() (leave func()) {
@@ -96,8 +94,7 @@ func (t turnstile) enter() (leave func()) {
 	return func() { <-t }
 }
 
-// keepsLedger reports whether there is a ledger: what is in memory ends with its
-// process.
+// keepsLedger reports whether there is a ledger. A database in memory needs none.
 func (s *Store) keepsLedger() bool { return !s.cfg.InMemory && !s.cfg.NoLedger }
 
 // beginLedger begins the ledger of a new database.
@@ -108,9 +105,8 @@ func (s *Store) beginLedger(id layout.Identity) {
 	}
 }
 
-// continueLedger goes on with the ledger of a database that has been verified. Tables
-// that the store no longer has are left out before Pebble may give their numbers away
-// again.
+// continueLedger continues the ledger of a verified database. It drops tables that the store no
+// longer has before Pebble can reuse their numbers.
 func (s *Store) continueLedger(x *examination) error {
 	if !s.keepsLedger() {
 		return nil
@@ -124,9 +120,9 @@ func (s *Store) continueLedger(x *examination) error {
 	return s.ledger.writeAll()
 }
 
-// leaveOut takes the files off the lists that the store was done with: when its process
-// ended they may have been removed, and the ledger may not have said so yet. It reports
-// whether there were such tables.
+// leaveOut removes files from the lists that the store no longer needs: the process may have
+// ended after it removed them and before it wrote the ledger. It reports whether there were
+// such tables.
 func (x *examination) leaveOut() (tables bool) {
 	listed := len(x.tables.Tables)
 	x.tables.Tables = slices.DeleteFunc(x.tables.Tables, func(t layout.LedgerTable) bool { _, ok := x.live[t.Name]; return !ok })
@@ -142,15 +138,14 @@ func (l *ledgers) durable() guardfs.Durable {
 	return guardfs.Durable{Manifest: l.files.Manifest, Files: l.files.Files, Tables: l.tables.Tables}
 }
 
-// keep begins with what has been read, which is of a version of the guard's lists.
+// keep starts from the ledgers that were read. version is that of the guard's lists.
 func (l *ledger) keep(id layout.Identity, read *ledgers, version uint64) {
 	defer l.writing.enter()()
 	l.kept, l.id, l.files, l.tables = true, id, read.fileSlots, read.tableSlots
 	l.filesVersion, l.tablesVersion = version, version
 }
 
-// wake has the ledger written after a while. The guard calls it from inside file
-// operations.
+// wake starts the timer that writes the ledger. The guard calls it from inside file operations.
 func (l *ledger) wake() {
 	l.alarm.Lock()
 	defer l.alarm.Unlock()
@@ -165,7 +160,7 @@ func (l *ledger) wake() {
 	l.alarm.armed = true
 }
 
-// ring is called when the time has come.
+// ring is the function of the timer.
 func (l *ledger) ring() {
 	l.alarm.Lock()
 	stopped := l.alarm.stopped
@@ -177,7 +172,7 @@ func (l *ledger) ring() {
 	_ = l.write() // which has reported its error
 }
 
-// stop ends the timer. It waits for nothing.
+// stop stops the timer, without waiting.
 func (l *ledger) stop() {
 	l.alarm.Lock()
 	defer l.alarm.Unlock()
@@ -187,16 +182,16 @@ func (l *ledger) stop() {
 	}
 }
 
-// close writes the ledgers a last time. Nobody changes files any more.
+// close writes the ledgers a last time. No other goroutine changes files by then.
 func (l *ledger) close() {
 	l.stop()
-	_ = l.write() // the older ones are as good, but for what they do not say
+	_ = l.write() // the older ledgers say less, but nothing wrong
 	l.end()
 }
 
-// end stops the writing of ledgers, and waits for one that is being written by the timer:
-// afterwards the directory may be somebody else's. A store that is abandoned needs none of
-// that, since its guard lets nobody through any more.
+// end stops the writing of ledgers, and waits for a write in progress: afterwards another
+// process may own the directory. An abandoned store does not need this, since its guard blocks
+// all writes.
 func (l *ledger) end() {
 	l.stop()
 	defer l.writing.enter()()
@@ -219,9 +214,9 @@ func (l *ledger) writeAll() error {
 	return l.write()
 }
 
-// write writes what has changed. A disk that is full, or descriptors that are short,
-// leave the ledgers as they were until something changes again; after any other error
-// they are left alone.
+// write writes the ledgers that have changed. If the disk is full or descriptors are short, the
+// ledgers stay as they are until the next change; after any other error they are never written
+// again.
 func (l *ledger) write() error {
 	defer l.writing.enter()()
 	if !l.kept || l.broken {
@@ -240,7 +235,7 @@ func (l *ledger) write() error {
 	}
 	if err != nil && !guardfs.IsShortage(err) {
 		l.broken = true
-		l.reporter.report(slog.LevelWarn, "the ledger of durable files cannot be written: until the database is opened again, damage of newer data may go unnoticed",
+		l.reporter.report(slog.LevelWarn, "the ledger of durable files cannot be written: until the database is opened again, damage to newer data may go unnoticed",
 			"error", err)
 	}
 	return err
@@ -275,8 +270,8 @@ func (l *ledger) put(s *slots, data []byte) error {
 	return err
 }
 
-// putSlot writes a file in place, durably but for its entry in the directory. What it
-// held behind the data stays.
+// putSlot writes a file in place, and syncs it but not its directory entry. Old bytes beyond
+// the data stay.
 func putSlot(files FS, dir, name string, data []byte) error {
 	f, err := files.OpenReadWrite(files.PathJoin(dir, name), vfs.WriteCategoryUnspecified)
 	if err != nil {
@@ -289,7 +284,7 @@ func putSlot(files FS, dir, name string, data []byte) error {
 	return joinErrors(err, f.Close())
 }
 
-// ledgers is what was read of the ledgers of a directory.
+// ledgers are the ledgers that were read from a directory.
 type ledgers struct {
 	files      layout.Ledger
 	tables     layout.TableLedger
@@ -301,8 +296,8 @@ func newLedgers() *ledgers {
 	return &ledgers{fileSlots: slots{name: ledgerName}, tableSlots: slots{name: tablesName}}
 }
 
-// readLedgers reads the newest whole ledgers of a database. found tells of those of
-// which there is none.
+// readLedgers reads the newest whole ledgers of a database. found has an entry for each ledger
+// that has none.
 func readLedgers(files FS, dir string, id layout.Identity) (l *ledgers, found []*FileDamageError, err error) {
 	l = newLedgers()
 	damage, err := readSlots(files, dir, &l.fileSlots, func(data []byte) (uint64, bool, error) {
@@ -337,8 +332,8 @@ func readLedgers(files FS, dir string, id layout.Identity) (l *ledgers, found []
 	return l, found, err
 }
 
-// newestLedger returns the newest ledger of a directory whose identity is lost, of Sequence
-// 0 if there is none that can be read.
+// newestLedger returns the newest ledger of a directory whose identity is lost; its Sequence is
+// 0 if none can be read.
 func newestLedger(files FS, dir string) (newest layout.Ledger) {
 	for i := range 2 {
 		data, err := readWhole(files, files.PathJoin(dir, newLedgers().fileSlots.file(i)), layout.MaxLedgerBytes)
@@ -352,9 +347,9 @@ func newestLedger(files FS, dir string) (newest layout.Ledger) {
 	return newest
 }
 
-// readSlots reads both files of a ledger. decode returns the sequence of one, and
-// whether it is of this database. One that is not whole is what a power cut leaves; if
-// neither is, that is damage.
+// readSlots reads both files of a ledger. decode returns the sequence of a file, and whether it
+// belongs to this database. A power cut may leave one torn file; if neither is whole, that is
+// damage.
 func readSlots(files FS, dir string, s *slots, decode func([]byte) (uint64, bool, error)) (*FileDamageError, error) {
 	var worst *FileDamageError
 	good := false

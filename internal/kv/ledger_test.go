@@ -61,8 +61,8 @@ func TestLedgerFollowsAndRests(t *testing.T) {
 	})
 }
 
-// TestManifestStatesTheLogs: which logs are needed is read from the manifest. Logs that
-// have been flushed may be gone, used again or damaged.
+// TestManifestStatesTheLogs: the manifest says which logs are needed. Flushed logs may be
+// missing, reused or damaged.
 func TestManifestStatesTheLogs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := testdisk.New()
@@ -149,9 +149,9 @@ func TestVerifyFiles(t *testing.T) {
 	require.ErrorIs(t, s.VerifyFiles(t.Context(), nil, nil), kv.ErrClosed)
 }
 
-// TestDamageOfTheLastSecondIsAccepted: a log that is damaged behind what the ledger lists,
-// in a place that Pebble does not take for its end, is named, and what stands before the
-// damage can be had.
+// TestDamageOfTheLastSecondIsAccepted: a log is damaged beyond the bytes that the ledger lists,
+// where Pebble does not mistake the damage for the end. The error names the log, and AcceptLoss
+// keeps the records before the damage.
 func TestDamageOfTheLastSecondIsAccepted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := testdisk.New()
@@ -186,8 +186,8 @@ func TestDamageOfTheLastSecondIsAccepted(t *testing.T) {
 	})
 }
 
-// TestARefusedAcceptanceSaysWhatItChanged: nothing, if the first loss cannot be accepted;
-// else where the files are that were replaced.
+// TestARefusedAcceptanceSaysWhatItChanged: if the first loss cannot be accepted, nothing was
+// changed; otherwise the error says where the replaced files are.
 func TestARefusedAcceptanceSaysWhatItChanged(t *testing.T) {
 	d := testdisk.New()
 	s := open(t, configOn(d))
@@ -208,7 +208,7 @@ func TestARefusedAcceptanceSaysWhatItChanged(t *testing.T) {
 	require.ErrorContains(t, err, "; nothing was changed")
 	require.Equal(t, changes, d.Changes())
 
-	for i := range 2 { // that can be accepted, and then the manifest cannot
+	for i := range 2 { // this can be accepted, the manifest afterwards cannot
 		require.NoError(t, d.Mem.Remove(fmt.Sprintf("%s/TABLES.%d", memDir, i+1)))
 	}
 	_, err = kv.Open(cfg)
@@ -217,8 +217,8 @@ func TestARefusedAcceptanceSaysWhatItChanged(t *testing.T) {
 	require.ErrorContains(t, err, `the files that were replaced are in "lost"`)
 }
 
-// TestNoLedgerIsWrittenAfterAFailedOpen: an open that fails waits for a ledger that is
-// being written, since it gives the directory back.
+// TestNoLedgerIsWrittenAfterAFailedOpen: an open that fails waits for a write of the ledger in
+// progress before it unlocks the directory.
 func TestNoLedgerIsWrittenAfterAFailedOpen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := testdisk.New()

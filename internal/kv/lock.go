@@ -15,30 +15,29 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// heldHere holds the directories that this process has locked, by what the
-// operating system knows them by: how many readers share each, or exclusive. The
-// operating system's lock alone would do while the lock file is in its place.
+// heldHere has the directories that this process has locked, by the operating system's identity
+// of each: the number of readers that share it, or exclusive. It matters when the lock file was
+// removed; otherwise the operating system's lock would do.
 var heldHere struct {
 	sync.Mutex // guards the field below
 	dirs       map[dirKey]int
 }
 
-// exclusive is what heldHere says of a directory that a writer has.
+// exclusive is the value in heldHere of a directory that is locked for writing.
 const exclusive = -1
 
-// dirLock is a directory's lock. A nil one is of a file system that needs none.
+// dirLock is a directory's lock. It is nil on a file system that needs none.
 //
-// Invariant: one process, and in it one dirLock, has a directory to write to, by
-// whatever name, and then nobody has it to read; else any number have it to
-// read. Deleting, reading or replacing the lock file does not free it; the death
-// of the process does. TestLock and TestReadersShareTheLock hold it.
+// Invariant: either one dirLock of one process has locked a directory for writing, or any
+// number have locked it for reading, under whatever name they opened it. Deleting, reading or
+// replacing the lock file does not release the lock; the death of the process does. TestLock
+// and TestReadersShareTheLock hold it.
 type dirLock struct {
 	key dirKey
 	os  *osLock
 }
 
-// resolveDir returns the one name of a directory, which it makes if it is
-// missing.
+// resolveDir returns the canonical name of a directory, which it makes if it is missing.
 func resolveDir(dir string) (string, error) {
 	if dir == "" {
 		return "", errors.New("the directory's name is empty")
@@ -56,7 +55,7 @@ func resolveDir(dir string) (string, error) {
 	return dir, checkDirectory(dir)
 }
 
-// nameOfDir returns what resolveDir would, and makes nothing.
+// nameOfDir is resolveDir, but makes nothing.
 func nameOfDir(dir string) (string, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -115,8 +114,8 @@ func lockDir(dir string) (*dirLock, error) {
 	return &dirLock{key: key, os: lock}, nil
 }
 
-// insteadOfReading says what a program can do that wants to read a database which
-// another one writes to.
+// insteadOfReading is the advice for a program that wants to read a database while another one
+// writes to it.
 const insteadOfReading = "to read it meanwhile, have the program that has it open make a copy with DB.Backup " +
 	"and open that, or answer over HTTP, as package kinesisapi does"
 
@@ -144,7 +143,7 @@ func shareDir(dir string) (*dirLock, error) {
 	return &dirLock{key: key, os: lock}, nil
 }
 
-// holdHere notes how a directory is held now. The caller has heldHere locked.
+// holdHere sets the value of a directory in heldHere, which the caller has locked.
 func holdHere(key dirKey, held int) {
 	if held == 0 {
 		delete(heldHere.dirs, key)
@@ -159,7 +158,7 @@ func holdHere(key dirKey, held int) {
 // errHeld is returned by lockOS if another process has the lock.
 var errHeld = errors.New("held by another process")
 
-// announce writes into the lock file who holds it.
+// announce writes the holder's process into the lock file.
 func (l *dirLock) announce() error {
 	text := fmt.Sprintf("pid %d\nsince %s\n", os.Getpid(), time.Now().UTC().Format(time.RFC3339))
 	if err := l.os.write(text); err != nil {
@@ -168,8 +167,8 @@ func (l *dirLock) announce() error {
 	return nil
 }
 
-// describeHolder says who holds the lock that a writer wants. If readers can
-// share it, no writer has it, and what the lock file says is of one long gone.
+// describeHolder describes the holder of the lock that a writer wants. If readers can share the
+// lock, no writer has it, and the process in the lock file is long gone.
 func describeHolder(dir, name string) string {
 	if shared, err := shareOS(dir, name); err == nil {
 		_ = shared.unlock()
@@ -178,7 +177,8 @@ func describeHolder(dir, name string) string {
 	return describeWriter(dir, name)
 }
 
-// describeWriter says who writes to the database, as far as the lock file tells.
+// describeWriter describes the process that writes to the database, as far as the lock file
+// says.
 func describeWriter(dir, name string) string {
 	data, err := os.ReadFile(name)
 	if err == nil {
@@ -192,7 +192,7 @@ func describeWriter(dir, name string) string {
 	return fmt.Sprintf("another process has %q open", dir)
 }
 
-// release gives the directory back.
+// release unlocks the directory.
 func (l *dirLock) release() error {
 	if l == nil {
 		return nil

@@ -12,13 +12,12 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// dirKey is the resolved name of a directory, for want of better.
+// dirKey is the resolved name of a directory, for lack of a better identity.
 type dirKey struct{ name string }
 
 func keyOfDir(dir string) (dirKey, error) { return dirKey{dir}, nil }
 
-// osLock is the lock that Pebble knows for this system. Its file cannot be
-// written to.
+// osLock is Pebble's lock for this system. Its file cannot be written to.
 type osLock struct{ closer io.Closer }
 
 func lockOS(_, name string) (*osLock, error) {
@@ -29,15 +28,15 @@ func lockOS(_, name string) (*osLock, error) {
 	return &osLock{closer}, nil
 }
 
-// shareOS opens the lock file for reading. Where a writer's lock is that nobody
-// else may open the file, as on Windows, a writer and a reader keep each other
-// out, and readers do not.
+// shareOS opens the lock file for reading. On systems such as Windows, where a writer's lock
+// denies all others access to the file, a writer and a reader exclude each other, and readers
+// do not.
 func shareOS(_, name string) (*osLock, error) {
 	file, err := os.Open(name)
 	switch {
 	case err == nil:
 		return &osLock{file}, nil
-	case errors.Is(err, fs.ErrNotExist): // a copy, which nobody has written to
+	case errors.Is(err, fs.ErrNotExist): // a copy that was never opened for writing
 		return &osLock{io.NopCloser(nil)}, nil
 	case errors.Is(err, fs.ErrPermission):
 		return nil, err

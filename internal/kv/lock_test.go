@@ -15,8 +15,8 @@ import (
 	"github.com/braidstream/braid/internal/kv"
 )
 
-// spellings are names of one directory. They need the working directory, and
-// make symbolic links, in the directory above it.
+// spellings returns names of one directory. It changes the working directory to the parent
+// directory, and makes symbolic links there.
 func spellings(t *testing.T, dir string) []string {
 	t.Helper()
 	above, base := filepath.Split(dir)
@@ -66,7 +66,7 @@ func TestLock(t *testing.T) {
 		require.NoError(t, os.Mkdir(dir, 0o755))
 		names := spellings(t, dir)
 		given = strings.Join(names, "\n")
-		for _, first := range names { // each may be the one that is held
+		for _, first := range names { // any of them may be held
 			s := open(t, config(first))
 			requireLocked(t, names, "this process")
 			require.NoError(t, s.Close())
@@ -74,7 +74,7 @@ func TestLock(t *testing.T) {
 		s := open(t, config("links/through-parent"))
 		mustPut(t, s, "a", "1")
 		defer func() {
-			mustPut(t, s, "b", "2") // the one that tried has done no harm
+			mustPut(t, s, "b", "2") // the refused open has done no harm
 			require.NoError(t, s.Close())
 			s = open(t, config(dir))
 			require.Equal(t, []string{"a=1", "b=2"}, pairs(t, s, nil, nil))
@@ -86,8 +86,7 @@ func TestLock(t *testing.T) {
 	})
 }
 
-// TestLockSurvivesItsFile does to the lock file what a process may do to files
-// in its own directory.
+// TestLockSurvivesItsFile reads, replaces and deletes the lock file.
 func TestLockSurvivesItsFile(t *testing.T) {
 	given := ""
 	if !childtest.InChild(t) {

@@ -10,8 +10,7 @@ import (
 	"syscall"
 )
 
-// dirKey is what makes a directory the same under any name: its device and its
-// number there.
+// dirKey identifies a directory under any name: its device and its inode.
 type dirKey struct{ device, inode uint64 }
 
 func keyOfDir(dir string) (dirKey, error) {
@@ -21,20 +20,20 @@ func keyOfDir(dir string) (dirKey, error) {
 	}
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
-		return dirKey{}, fmt.Errorf("%s: the file system does not tell what it is", dir)
+		return dirKey{}, fmt.Errorf("%s: the file system does not identify it", dir)
 	}
 	return dirKey{uint64(stat.Dev), stat.Ino}, nil
 }
 
-// osLock is a flock on the lock file, and one on the directory itself. The
-// latter also holds when the former's file is deleted; network file systems may
-// refuse it, and then the former must do.
+// osLock is a flock on the lock file, and one on the directory itself, which holds even when
+// the lock file is deleted. Network file systems may refuse a flock on a directory; then that
+// on the file must do.
 //
-// A flock belongs to the open file, not to the process: opening, reading and
-// closing the file again, by whatever code of this process, does not end it.
+// A flock belongs to the open file, not to the process: it stays even if other code of this
+// process opens, reads and closes the file.
 //
-// Readers share both locks, and have no file where none has been made yet: the
-// lock on the directory keeps a writer out, who takes it too.
+// Readers share both locks. If there is no lock file yet, they lock only the directory, which
+// keeps a writer out as well.
 type osLock struct{ file, dir *os.File }
 
 func lockOS(dir, name string) (*osLock, error) {
@@ -56,9 +55,9 @@ func lockOS(dir, name string) (*osLock, error) {
 	return nil, joinErrors(err, lock.unlock())
 }
 
-// shareOS is lockOS for a reader. It opens files for reading only, so it works
-// where nothing may be written. It takes the locks in the same order, so that a
-// writer is not kept out by a call that only looks for the holder.
+// shareOS is lockOS for a reader. It opens files for reading only, so it works without
+// permission to write. It takes the locks in the same order, so that a call that only looks for
+// the holder keeps no writer out.
 func shareOS(dir, name string) (*osLock, error) {
 	lock := &osLock{}
 	file, err := os.Open(name)
@@ -66,7 +65,7 @@ func shareOS(dir, name string) (*osLock, error) {
 	case err == nil:
 		lock.file = file
 		err = flock(file, syscall.LOCK_SH)
-	case errors.Is(err, fs.ErrNotExist): // a copy, which nobody has written to
+	case errors.Is(err, fs.ErrNotExist): // a copy that was never opened for writing
 		err = nil
 	}
 	if err == nil {
@@ -80,7 +79,7 @@ func shareOS(dir, name string) (*osLock, error) {
 	return nil, joinErrors(err, lock.unlock())
 }
 
-// flock takes the lock, LOCK_EX or LOCK_SH, without waiting, or returns errHeld.
+// flock takes the lock LOCK_EX or LOCK_SH without waiting, or returns errHeld.
 func flock(f *os.File, how int) error {
 	for {
 		switch err := syscall.Flock(int(f.Fd()), how|syscall.LOCK_NB); err {

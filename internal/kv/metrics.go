@@ -6,12 +6,12 @@ import (
 	"github.com/braidstream/braid/internal/wake"
 )
 
-// Metrics are numbers about a store at one moment. Counters count from Open.
+// Metrics are the measurements of a store at one moment. Counters count from Open.
 type Metrics struct {
-	DiskBytes int64 // of all files, those that wait for removal included
+	DiskBytes int64 // of all files, including those that wait for removal
 	Tables    int64
 	L0Tables  int64
-	WALBytes  int64 // of the logs on disk, those kept for reuse included
+	WALBytes  int64 // of the logs on disk, including those kept for reuse
 	WALFiles  int64
 
 	MemTableBytes int64
@@ -22,20 +22,20 @@ type Metrics struct {
 	Snapshots int64
 	Iterators int64 // over tables
 
-	IngestedBytes  int64 // given to commits, as they were written to the log
+	IngestedBytes  int64 // written to the log by commits
 	FlushedBytes   int64 // written to tables from memtables
 	CompactedBytes int64 // written to tables from tables
 	Compactions    int64
 
-	BackgroundErrors int64 // of flushes and compactions, which are tried again
+	BackgroundErrors int64 // of flushes and compactions, which Pebble retries
 }
 
 // metricsPatience is how long Metrics waits for Pebble.
 const metricsPatience = 100 * time.Millisecond
 
-// Metrics returns the store's numbers. They are zero after Close. Of a store
-// that has failed, waits for space, or lies on a stalled disk they are those of
-// the last call before: Pebble's numbers wait for its manifest, which may be stuck.
+// Metrics returns the store's measurements, zero after Close. If the store has failed, waits
+// for space, or lies on a stalled disk, they are those of an earlier call: Pebble's own metrics
+// wait for its manifest, which may be stuck.
 func (s *Store) Metrics() Metrics {
 	if s.gate.enter() != nil {
 		return Metrics{}
@@ -53,7 +53,7 @@ func (s *Store) Metrics() Metrics {
 			if own {
 				return s.lastMetrics()
 			}
-			continue // that one may have begun before this call
+			continue // that measurement may have begun before this call
 		case <-patience.C:
 		case <-s.stuck():
 		case <-s.Failed():
@@ -65,8 +65,9 @@ func (s *Store) Metrics() Metrics {
 	}
 }
 
-// startMeasuring has Pebble asked, by one goroutine at a time: while the disk is
-// stalled none is added. That of the caller's own leaves the gate for it.
+// startMeasuring starts a goroutine that calls measure, unless one is running: while the disk
+// is stalled they must not pile up. If own is true, that goroutine leaves the gate for the
+// caller.
 func (s *Store) startMeasuring() (done <-chan struct{}, own bool) {
 	s.measuring.Lock()
 	defer s.measuring.Unlock()
@@ -94,7 +95,7 @@ func (s *Store) lastMetrics() Metrics {
 	return Metrics{}
 }
 
-// measure asks Pebble.
+// measure reads Pebble's metrics.
 func (s *Store) measure() Metrics {
 	m := s.db.Metrics()
 	total := m.Total()

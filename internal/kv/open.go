@@ -18,36 +18,36 @@ import (
 )
 
 const (
-	// openPatience is how long Open waits on a full disk.
+	// openPatience is how long Open waits while the disk is full.
 	openPatience = 10 * time.Second
 
-	// minFreeBytes is the free space without which no database is created, unless
-	// two memtables are less. One that exists is opened with less: openBytes and what
-	// is in its log, which has to fit into tables.
+	// minFreeBytes is the free space that the creation of a database needs, or two memtables if
+	// that is less. Opening an existing database needs less: openBytes, and room for its log to
+	// be written to tables.
 	minFreeBytes = 8 << 20
 	openBytes    = 512 << 10
 
-	// openDescriptors is how many descriptors must be left for Open to try. It needs
-	// about ten at once, and about six for reading only.
+	// openDescriptors is how many free descriptors Open requires. It uses about ten at once,
+	// and about six for reading only.
 	openDescriptors     = 16
 	readOnlyDescriptors = 8
 
-	// maxAbandoned bounds the stores of this process that could not be closed.
+	// maxAbandoned is how many stores of this process may have been abandoned.
 	maxAbandoned = 8
 )
 
-// abandoned counts the stores of this process that were left behind.
+// abandoned counts the abandoned stores of this process.
 var abandoned atomic.Int32
 
-// Open opens the database, or creates it in a directory that is absent or empty.
-// A database whose creation did not end, in which nothing was ever acknowledged,
-// is created again. If Open returns an error it has changed nothing in a
-// database that existed, unless that error came from writing.
+// Open opens the database, or creates it in a directory that is absent or empty. A database
+// whose creation was interrupted never acknowledged a commit, so Open creates it again. If Open
+// returns an error, it has not changed an existing database, unless the error came from a
+// write.
 //
-// With Config.ReadOnly it opens what is there, and changes nothing at all.
+// With Config.ReadOnly it opens an existing database, and changes nothing at all.
 func Open(cfg Config) (*Store, error) {
 	if n := abandoned.Load(); n >= maxAbandoned {
-		return nil, fmt.Errorf("%w: this process has left %d databases behind that could not be closed; restart it", ErrFailed, n)
+		return nil, fmt.Errorf("%w: this process has abandoned %d databases that could not be closed; restart it", ErrFailed, n)
 	}
 	s := &Store{cfg: cfg, gate: newGate()}
 	s.space.stuck = make(chan struct{})
@@ -95,9 +95,9 @@ func (s *Store) locate() (FS, error) {
 		return nil, err
 	}
 	s.dir = dir
-	// This comes before a lock file is put into somebody else's directory. It is
-	// asked twice, because the owner may be creating the database between the
-	// look for an identity and the look for anything else.
+	// Check before a lock file is put into a foreign directory. Check twice, because another
+	// process may create the database between the search for an identity and the search for
+	// other files.
 	if _, _, err := readIdentity(vfs.Default, dir); errors.Is(err, ErrNotDatabase) {
 		if _, _, err := readIdentity(vfs.Default, dir); errors.Is(err, ErrNotDatabase) {
 			return nil, err
@@ -107,9 +107,8 @@ func (s *Store) locate() (FS, error) {
 	return vfs.Default, err
 }
 
-// start opens the database in the directory that is locked. Whatever Pebble does
-// is done in a goroutine that can be left behind: on a full disk it would never
-// come back.
+// start opens the database in the locked directory. Pebble runs in a goroutine that can be
+// abandoned: on a full disk it would never return.
 func (s *Store) start() error {
 	result := make(chan error, 1)
 	go func() {
@@ -120,7 +119,7 @@ func (s *Store) start() error {
 		result <- err
 	}()
 	patience := time.NewTimer(openPatience)
-	patience.Stop() // until there is a reason to lose it
+	patience.Stop() // it runs only while an operation is stuck
 	for {
 		select {
 		case err := <-result:
@@ -136,7 +135,7 @@ func (s *Store) start() error {
 				patience.Reset(openPatience)
 			}
 		case <-patience.C:
-			return s.abandon(fmt.Errorf("%w (opening %s could not go on for %v)", s.Shortage(), s.dir, openPatience))
+			return s.abandon(fmt.Errorf("%w (opening %s was blocked for %v)", s.Shortage(), s.dir, openPatience))
 		}
 	}
 }
@@ -196,9 +195,9 @@ func (s *Store) bringUp() error {
 	if err := s.announce(); err != nil {
 		return err
 	}
-	// The process that created the database may have died before the identity's last name
-	// was durable. Then a power cut would bring back the one that says that there
-	// is nothing to lose.
+	// The process that created the database may have died before the rename of the identity was
+	// durable. A power cut would then bring back the identity that says "creating", which
+	// allows the next open to wipe the directory.
 	if err := syncDir(s.guard, s.dir); err != nil {
 		return err
 	}
@@ -222,8 +221,8 @@ func (s *Store) bringUp() error {
 	return nil
 }
 
-// announce writes into the lock file who holds it. It is the first change to a
-// database, and comes when all has been verified.
+// announce writes the holder's process into the lock file. It is the first change to a
+// database, after everything was verified.
 func (s *Store) announce() error {
 	if s.lock == nil {
 		return nil
@@ -231,9 +230,9 @@ func (s *Store) announce() error {
 	return s.lock.announce()
 }
 
-// checkFree refuses an open that would only get stuck for want of that many bytes, and
-// the creation of a database to which nothing could be put. File systems that cannot
-// tell pass.
+// checkFree refuses an open that would get stuck without need bytes of free space, and the
+// creation of a database that could not accept a record. It accepts a file system that does not
+// report its free space.
 func (s *Store) checkFree(need int64, create bool) error {
 	usage, err := s.guard.GetDiskUsage(s.dir)
 	if err != nil {
@@ -250,8 +249,8 @@ func (s *Store) checkFree(need int64, create bool) error {
 	}
 }
 
-// DiskBytes returns the size of the disk that the directory lies on or will lie on,
-// on the real file system if files is nil. It is zero if that cannot be told.
+// DiskBytes returns the size of the disk of the directory, which need not exist yet; the file
+// system is the real one if files is nil. It returns 0 if the size is unknown.
 func DiskBytes(files FS, dir string) int64 {
 	if files == nil {
 		files = vfs.Default
@@ -272,7 +271,7 @@ func DiskBytes(files FS, dir string) int64 {
 	}
 }
 
-// checkDescriptors refuses an open that would get stuck for want of n descriptors.
+// checkDescriptors refuses an open that would get stuck without n free descriptors.
 func (s *Store) checkDescriptors(n int) (err error) {
 	if s.cfg.InMemory {
 		return nil
@@ -283,17 +282,16 @@ func (s *Store) checkDescriptors(n int) (err error) {
 			if guardfs.IsShortage(failed) {
 				return failed
 			}
-			return nil // a directory that is missing will be made
+			return nil // Open will make a missing directory
 		}
 		defer func() { err = joinErrors(err, d.Close()) }()
 	}
 	return nil
 }
 
-// verify compares the files with the ledger, then opens Pebble without changing a byte,
-// and has its rows checked. Opening it for writing deletes what it no longer knows, so
-// damage must be found before. It returns what was found out, and about how many bytes
-// the log holds that are in no table.
+// verify compares the files with the ledger, then opens Pebble without changing a byte, and
+// checks its rows. This must come before an open for writing, which deletes files that Pebble
+// does not know. logged is about how many bytes of the log are not in a table yet.
 func (s *Store) verify(id layout.Identity) (x *examination, logged int64, err error) {
 	db, x, err := s.openVerified(id)
 	if err != nil {
@@ -334,7 +332,7 @@ func (s *Store) openVerified(id layout.Identity) (*pebble.DB, *examination, erro
 	return db, x, nil
 }
 
-// check has Config.Verify look at the rows.
+// check calls Config.Verify.
 func (s *Store) check(db *pebble.DB) error {
 	if s.cfg.Verify == nil {
 		return nil

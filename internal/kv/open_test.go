@@ -19,8 +19,8 @@ import (
 	"github.com/braidstream/braid/internal/testdisk"
 )
 
-// tree returns what is in a directory of the real file system: each name, and a
-// hash of the content. The lock file only counts for its name if anyLock.
+// tree returns the names in a directory of the real file system, each with a hash of the
+// content. With anyLock, only the name of the lock file counts.
 func tree(t *testing.T, dir string, anyLock bool) map[string]string {
 	t.Helper()
 	all := make(map[string]string)
@@ -39,8 +39,8 @@ func tree(t *testing.T, dir string, anyLock bool) map[string]string {
 	return all
 }
 
-// database makes a closed database with rows, some only in the log, as a process
-// that died leaves it if unclean.
+// database makes a closed database with rows; if unclean, some are only in the log, as after
+// the death of a process.
 func database(t *testing.T) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -127,15 +127,15 @@ func TestRefusedOpenChangesNothing(t *testing.T) {
 			require.Nil(t, s)
 			require.Equal(t, before, tree(t, dir, c.want != kv.ErrFormatTooNew))
 
-			// And nothing of it stays open or locked.
+			// Nothing stays open or locked.
 			_, err = kv.Open(cfg)
 			require.ErrorIs(t, err, c.want)
 		})
 	}
 }
 
-// TestLaterFormatWithoutLockFile is a copy of a database, made without the lock
-// file: that file is all that may appear.
+// TestLaterFormatWithoutLockFile opens a copy of a database without the lock file: only that
+// file may appear.
 func TestLaterFormatWithoutLockFile(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "BRAID"), identity("braid database\nformat 9\noldest-reader 9\n"), 0o600))
@@ -200,8 +200,8 @@ func TestOpenErrorsAreClear(t *testing.T) {
 	require.ErrorContains(t, err, file)
 }
 
-// TestOpenWithoutPermission asks a file system that refuses one kind of file.
-// What is not readable now is neither damaged nor missing.
+// TestOpenWithoutPermission opens a database without permission for one kind of file.
+// An unreadable file is neither damaged nor missing.
 func TestOpenWithoutPermission(t *testing.T) {
 	for _, part := range []string{"BRAID", "MANIFEST-", ".log", ".sst"} {
 		t.Run(part, func(t *testing.T) {
@@ -236,8 +236,7 @@ func TestOpenWithoutPermission(t *testing.T) {
 	}
 }
 
-// TestInitThatFails leaves a database that was never created, which the next
-// open makes.
+// TestInitThatFails: after a failed creation the next open creates the database.
 func TestInitThatFails(t *testing.T) {
 	dir := t.TempDir()
 	cfg := config(dir)
@@ -262,8 +261,8 @@ func TestInitThatFails(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
-// TestFirstLogIsGoneAfterCreation: Pebble writes its first log in a format in which
-// damage goes unnoticed. No row may depend on it.
+// TestFirstLogIsGoneAfterCreation: Pebble writes its first log in a format that hides damage.
+// No row may depend on it.
 func TestFirstLogIsGoneAfterCreation(t *testing.T) {
 	d := testdisk.New()
 	var first string

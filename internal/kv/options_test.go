@@ -52,8 +52,8 @@ func tables(t *testing.T, d *testdisk.Disk) (bounds [][2]string) {
 	return bounds
 }
 
-// TestTablesAreSplitAtBorders writes keys of many regions into each memtable, and
-// lets them be flushed and compacted.
+// TestTablesAreSplitAtBorders writes keys of many regions into each memtable, and flushes and
+// compacts them.
 func TestTablesAreSplitAtBorders(t *testing.T) {
 	load := func(t *testing.T, border func([]byte) []byte) [][2]string {
 		d := testdisk.New()
@@ -83,9 +83,9 @@ func TestTablesAreSplitAtBorders(t *testing.T) {
 	require.Positive(t, crossing, "without borders there are tables that would cross them")
 }
 
-// TestCompactionsAreGranted: no compaction stays waiting, although nothing looks
-// for one now and then. Nothing else happens in the bubble when the level is
-// looked at, and so nothing else could start what was forgotten.
+// TestCompactionsAreGranted: no compaction waits forever, although nothing polls for one. When
+// the test checks the level, nothing else happens in the bubble that could start a forgotten
+// compaction.
 func TestCompactionsAreGranted(t *testing.T) {
 	for range 3 {
 		synctest.Test(t, func(t *testing.T) {
@@ -151,7 +151,7 @@ func TestLogsAreReusedOnDisk(t *testing.T) {
 	})
 }
 
-// TestFormatIsPinned: the constant is the newest there is, and what is written.
+// TestFormatIsPinned: the constant is Pebble's newest format, and the one that is written.
 func TestFormatIsPinned(t *testing.T) {
 	require.Equal(t, pebble.FormatNewest, kv.PebbleFormat)
 	d := testdisk.New()
@@ -162,8 +162,8 @@ func TestFormatIsPinned(t *testing.T) {
 	require.Equal(t, kv.PebbleFormat, desc.FormatMajorVersion)
 }
 
-// TestBubbles opens, uses and closes stores in one bubble after the other. Each
-// must end, and what one has left in a pool must be of use in the next.
+// TestBubbles opens, uses and closes stores in one bubble after the other. Each must end, and
+// the next must be able to use objects that it left in a pool.
 func TestBubbles(t *testing.T) {
 	for i := range 50 {
 		synctest.Test(t, func(t *testing.T) {
@@ -195,10 +195,10 @@ func TestBubbles(t *testing.T) {
 	}
 }
 
-// TestIdleYear: an open store in which nothing happens costs nothing. Something
-// that ticks ten times a second would take hours here.
+// TestIdleYear: an idle store costs nothing. A ticker with ten ticks a second would make this
+// test take hours.
 func TestIdleYear(t *testing.T) {
-	begin := time.Now() // of the world outside
+	begin := time.Now() // real time, outside the bubble
 	for _, cfg := range []kv.Config{configInMemory(), configOn(testdisk.New())} {
 		synctest.Test(t, func(t *testing.T) {
 			if cfg.FS != nil {
@@ -218,7 +218,7 @@ func TestIdleYear(t *testing.T) {
 	require.Less(t, time.Since(begin), 20*time.Second)
 }
 
-// TestCloseLeavesNoFilesOpen counts descriptors where the system tells them.
+// TestCloseLeavesNoFilesOpen counts descriptors on systems that list them.
 func TestCloseLeavesNoFilesOpen(t *testing.T) {
 	const list = "/proc/self/fd"
 	count := func() int {

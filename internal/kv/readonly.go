@@ -12,9 +12,9 @@ import (
 	"github.com/braidstream/braid/internal/layout"
 )
 
-// This file opens a database without changing a byte: no directory is made, no
-// lock file is written, nothing that a crash left behind is removed, and Pebble
-// replays its log into memory. TestReadOnlyChangesNothing holds it.
+// This file opens a database without changing a byte: it makes no directory, writes no lock
+// file, and removes nothing that a crash left behind; Pebble replays its log into memory.
+// TestReadOnlyChangesNothing holds it.
 
 // locateReadOnly is locate for reading: it finds the directory and shares its lock.
 func (s *Store) locateReadOnly() (FS, error) {
@@ -31,7 +31,7 @@ func (s *Store) locateReadOnly() (FS, error) {
 	return vfs.Default, err
 }
 
-// existingDir is resolveDir for a directory that must be there.
+// existingDir is resolveDir for a directory that must exist.
 func existingDir(dir string) (string, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -47,11 +47,11 @@ func existingDir(dir string) (string, error) {
 	return resolved, checkDirectory(resolved)
 }
 
-// bringUpReadOnly opens what the identity says is there. Pebble is opened once,
-// and the rows are checked in it: there is no second open that could do harm.
+// bringUpReadOnly opens an existing database, and checks its rows. It opens Pebble once: there
+// is no second open that could do harm.
 func (s *Store) bringUpReadOnly(id layout.Identity, found bool) error {
 	if !found || !id.Ready {
-		return fmt.Errorf("%w: %q has none, or one whose creation did not end", ErrNotDatabase, s.dir)
+		return fmt.Errorf("%w: %q has none, or one whose creation was interrupted", ErrNotDatabase, s.dir)
 	}
 	s.identity = id
 	if err := s.checkDescriptors(readOnlyDescriptors); err != nil {
@@ -62,7 +62,7 @@ func (s *Store) bringUpReadOnly(id layout.Identity, found bool) error {
 		return withAdvice(err)
 	}
 	x.leaveOut()
-	s.guard.Track(s.StoreDir(), x.durable(), nil) // for those who read the files again
+	s.guard.Track(s.StoreDir(), x.durable(), nil) // for VerifyFiles
 	if err := s.check(db); err != nil {
 		return joinErrors(err, openError(db.Close()))
 	}
@@ -70,8 +70,8 @@ func (s *Store) bringUpReadOnly(id layout.Identity, found bool) error {
 	return nil
 }
 
-// openReadOnly opens Pebble for reading. Damage that it meets is the reader's who
-// meets it: nothing is written that it could spread to.
+// openReadOnly opens Pebble for reading. Damage concerns only its readers: nothing is written
+// that it could spread to.
 func (s *Store) openReadOnly() (*pebble.DB, error) {
 	db, err := pebble.Open(s.StoreDir(), s.readOnlyOptions())
 	return db, openError(err)
@@ -80,7 +80,7 @@ func (s *Store) openReadOnly() (*pebble.DB, error) {
 func (s *Store) readOnlyOptions() *pebble.Options {
 	options := s.options()
 	options.ReadOnly = true
-	options.DisableTableStats = true // nothing is compacted, and Close would wait for those of damaged tables
+	options.DisableTableStats = true // only compactions need them, and Close would wait for those of damaged tables
 	options.ErrorIfNotExists = true
 	options.EventListener.DataCorruption = func(pebble.DataCorruptionInfo) {}
 	return options

@@ -19,8 +19,8 @@ import (
 	"github.com/braidstream/braid/internal/testdisk"
 )
 
-// TestReadOnlyChangesNothing opens what is left of a store after each operation
-// that changes a file, on a disk on which none may happen any more.
+// TestReadOnlyChangesNothing opens the image of a store after each operation that changes a
+// file, on a disk that allows no such operation.
 func TestReadOnlyChangesNothing(t *testing.T) {
 	d := testdisk.New()
 	var mu sync.Mutex // guards the two below
@@ -71,11 +71,11 @@ func TestReadOnlyChangesNothing(t *testing.T) {
 			require.ErrorIs(t, s.Compact(t.Context(), []byte("0"), []byte("1")), kv.ErrReadOnly)
 			s.Metrics()
 			require.NoError(t, s.Close())
-			w := open(t, configOn(testdisk.On(writable))) // who may write sees the same
+			w := open(t, configOn(testdisk.On(writable))) // a writer sees the same
 			require.Equal(t, pairs(t, w, nil, nil), got)
 			require.NoError(t, w.Close())
 		} else {
-			require.ErrorIs(t, err, kv.ErrNotDatabase) // its creation did not end
+			require.ErrorIs(t, err, kv.ErrNotDatabase) // its creation was interrupted
 		}
 		require.Empty(t, changes)
 	}
@@ -123,8 +123,8 @@ func TestReadersShareTheLock(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
-// TestAReaderInAnotherProcess is the other side of the lock: a reader keeps
-// a writer out and lets readers in, and the other way around.
+// TestAReaderInAnotherProcess locks from another process: a reader keeps a writer out and lets
+// readers in; a writer keeps readers out.
 func TestAReaderInAnotherProcess(t *testing.T) {
 	for _, writer := range []bool{false, true} {
 		t.Run(fmt.Sprint("writer: ", writer), func(t *testing.T) {
@@ -158,7 +158,7 @@ func TestAReaderInAnotherProcess(t *testing.T) {
 	}
 }
 
-// TestReadOnlyMakesNothing: what is not there is not made.
+// TestReadOnlyMakesNothing: a read-only open makes no missing directory or file.
 func TestReadOnlyMakesNothing(t *testing.T) {
 	above := t.TempDir()
 	file := filepath.Join(above, "file")

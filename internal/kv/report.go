@@ -16,12 +16,11 @@ import (
 	"github.com/braidstream/braid/internal/wake"
 )
 
-// reporter brings what Pebble and the guard have to say to the logger.
+// reporter passes the reports of Pebble and the guard to the logger.
 //
-// They speak while they hold locks, and a logger's handler is somebody else's
-// code, which may be slow or even use this very store. So a goroutine of the
-// reporter's own calls it. What comes faster than the handler takes it is
-// counted and left out.
+// They report while they hold locks, and a logger's handler is foreign code, which may be slow
+// or even use this store. So a goroutine of the reporter calls it. Reports that come faster
+// than the handler takes them are dropped and counted.
 type reporter struct {
 	logger           *slog.Logger
 	queue            chan report
@@ -82,19 +81,19 @@ func (r *reporter) log(rep report) {
 	r.logger.Log(context.Background(), rep.level, rep.text, rep.args...)
 }
 
-// plainError is an error for a line of a log. Some handlers format errors with %+v,
-// for which Pebble's have a trace of the stack.
+// plainError is an error for a log line. Some handlers format errors with %+v, which prints
+// stack traces for Pebble's.
 type plainError struct{ error }
 
 func (e plainError) Unwrap() error { return e.error }
 
-// close logs what was reported, and nothing more.
+// close logs what was reported by now, and stops the goroutine.
 func (r *reporter) close() {
 	close(r.stop)
 	<-r.ended
 }
 
-// report hands a report on without waiting.
+// report passes a report to the goroutine without waiting.
 func (r *reporter) report(level slog.Level, text string, args ...any) {
 	if !r.logger.Enabled(context.Background(), level) {
 		return
@@ -124,8 +123,8 @@ func (l pebbleLogger) logf(level slog.Level, format string, args []any) {
 	}
 }
 
-// Fatalf implements pebble.Logger. Pebble calls it when it cannot go on, and
-// would treat its return as success: it must not return.
+// Fatalf implements pebble.Logger. It must not return: Pebble calls it when it cannot continue,
+// and would treat a return as success.
 func (l pebbleLogger) Fatalf(format string, args ...any) {
 	var cause error
 	for _, arg := range args {
@@ -140,7 +139,7 @@ func (l pebbleLogger) Fatalf(format string, args ...any) {
 	l.guard.Park(&fatalError{text: text, cause: cause})
 }
 
-// fatalError is the text of a fatal call that also has an error to unwrap to.
+// fatalError has the text of a call of Fatalf, and unwraps to the error among its arguments.
 type fatalError struct {
 	text  string
 	cause error
@@ -149,30 +148,29 @@ type fatalError struct {
 func (e *fatalError) Error() string { return e.text }
 func (e *fatalError) Unwrap() error { return e.cause }
 
-// listener returns what Pebble tells its events to. Most are called with Pebble's
-// locks held, DataCorruption is not.
+// listener returns the handlers of Pebble's events. Pebble calls most of them with locks held,
+// but not DataCorruption.
 func listener(r *reporter, d *damage, m *room) *pebble.EventListener {
 	return &pebble.EventListener{
 		DataCorruption: d.found,
 		WALCreated:     func(pebble.WALCreateInfo) { m.rotations.Add(1) },
-		// The other reason to stall is memtables that cannot be flushed, which the
-		// guard hears of.
+		// The other reason to stall is memtables that cannot be flushed, which the guard
+		// notices itself.
 		WriteStallBegin: func(info pebble.WriteStallBeginInfo) { d.setStalled(strings.HasPrefix(info.Reason, "L0")) },
 		WriteStallEnd:   func() { d.setStalled(false) },
-		// Pebble tries again, slowed down by the guard, which also decides when
-		// it has been often enough.
+		// Pebble retries; the guard slows it down, and decides when to give up.
 		BackgroundError: func(err error) {
 			if errors.Is(err, pebble.ErrCancelledCompaction) {
-				return // an excise removed what was being compacted
+				return // an excise removed the tables that were being compacted
 			}
 			r.backgroundErrors.Add(1)
-			r.background.Do(func() { r.report(slog.LevelWarn, "writing tables failed, trying again", "error", err) })
+			r.background.Do(func() { r.report(slog.LevelWarn, "tables could not be written; retrying", "error", err) })
 			d.background()
 		},
 	}
 }
 
-// onSpace is told by the guard.
+// onSpace handles a change of space. The guard calls it.
 func (s *Store) onSpace(space guardfs.Space) {
 	s.space.Lock()
 	full := space != guardfs.Enough

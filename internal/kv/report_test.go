@@ -24,7 +24,7 @@ import (
 type handler struct {
 	mu    sync.Mutex // guards the fields below
 	lines []string
-	wait  time.Duration // before each record is taken
+	wait  time.Duration // before it takes each record
 	level slog.Level
 }
 
@@ -46,8 +46,8 @@ func (h *handler) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// TestReportsNeverWait: who reports holds Pebble's locks. A logger that is slower
-// than the reports come loses some, and is told how many.
+// TestReportsNeverWait: reports come with Pebble's locks held. A logger that is slower than the
+// reports loses some, and gets their number.
 func TestReportsNeverWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &handler{wait: time.Minute}
@@ -77,9 +77,8 @@ func TestReportsNeverWait(t *testing.T) {
 	})
 }
 
-// TestPebbleIsHeard: what Pebble says in passing is for debugging; a background
-// error is a warning, but not for each of many, and not at all for a compaction
-// that an excise has cancelled.
+// TestPebbleIsHeard: Pebble's messages are logged at level Debug, and background errors as
+// warnings, but not each of many, and none for a compaction that an excise has cancelled.
 func TestPebbleIsHeard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &handler{level: slog.LevelDebug}
@@ -103,18 +102,18 @@ func TestPebbleIsHeard(t *testing.T) {
 		require.Equal(t, []string{
 			"DEBUG pebble: table 7",
 			"WARN pebble: table 8 is odd",
-			"WARN writing tables failed, trying again error=no luck",
-			"WARN writing tables failed, trying again error=no luck",
-			"WARN writing tables failed, trying again error=no luck",
-			"WARN writing tables failed, trying again error=still no luck",
+			"WARN tables could not be written; retrying error=no luck",
+			"WARN tables could not be written; retrying error=no luck",
+			"WARN tables could not be written; retrying error=no luck",
+			"WARN tables could not be written; retrying error=still no luck",
 			"ERROR a table is damaged: some of its records cannot be read table=000007.sst error=a bit is wrong",
 		}, h.lines)
 		require.EqualValues(t, 1001, r.backgroundErrors.Load())
 	})
 }
 
-// TestDamageThatStopsWritesFails: commits that wait for level 0 wait in vain while
-// damage keeps it from being compacted, whichever is known first.
+// TestDamageThatStopsWritesFails: the store fails if commits wait for level 0 and damage
+// prevents its compaction, in whichever order they are reported.
 func TestDamageThatStopsWritesFails(t *testing.T) {
 	for name, steps := range map[string][]func(*damage){
 		"damage first": {(*damage).stopCompaction, func(d *damage) { d.setStalled(true) }},

@@ -17,19 +17,19 @@ import (
 	"github.com/braidstream/braid/internal/testdisk"
 )
 
-// beginsLog matches what Pebble does first when it begins a memtable.
+// beginsLog matches Pebble's first operation when it begins a memtable.
 func beginsLog(op testdisk.Op) bool {
 	return op.OnLog() && (op.Kind == errorfs.OpCreate || op.Kind == errorfs.OpReuseForWrite)
 }
 
-// A commit that must not wait is never the one that begins a memtable, and with it a log,
-// whatever was committed before; and there is seldom no room for it.
+// A commit that must not wait never begins a memtable, and with it a log, whatever was
+// committed before; and it is rarely refused.
 func TestTryCommitReplacesNoMemTable(t *testing.T) {
 	for name, load := range map[string]struct {
-		rows, value int     // of a batch, and bytes of one, at most
-		others      bool    // other calls begin memtables, too
+		rows, value int     // the largest number of rows in a batch, and size of a value
+		others      bool    // other calls begin memtables as well
 		syncs       int     // goroutines that sync all the time
-		fit         float64 // how many find room, at least
+		fit         float64 // the minimal share of commits that fit
 	}{
 		"records":         {rows: 1, value: 2000, fit: 0.9},
 		"blocks":          {rows: 3, value: 20_000, fit: 0.9},
@@ -41,7 +41,7 @@ func TestTryCommitReplacesNoMemTable(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			d := testdisk.On(vfs.NewMem())
 			cfg := configOn(d)
-			cfg.MemTableBytes = 700 << 10 // which no doubling of the first one comes to
+			cfg.MemTableBytes = 700 << 10 // not the first size times a power of two
 			s := open(t, cfg)
 			var begun atomic.Int64
 			d.Before(func(op testdisk.Op) error {
@@ -125,14 +125,14 @@ func callOther(t *testing.T, s *kv.Store, random *rand.Rand) {
 	}
 }
 
-// A commit that must not wait comes back while the disk holds whatever another call, or a
-// goroutine of Pebble's, does there.
+// A commit that must not wait returns even while the disk blocks another call or a goroutine of
+// Pebble.
 func TestTryCommitDoesNotWait(t *testing.T) {
 	onLog := func(op testdisk.Op) bool { return op.OnLog() && op.Changes() }
 	for name, other := range map[string]struct {
 		holds func(testdisk.Op) bool
 		call  func(s *kv.Store) error
-		done  bool // the commit is made beside it
+		done  bool // the commit succeeds meanwhile
 	}{
 		"nothing else":                  {holds: onLog, done: true},
 		"Sync":                          {onLog, (*kv.Store).Sync, true},
@@ -181,7 +181,7 @@ func TestTryCommitDoesNotWait(t *testing.T) {
 	}
 }
 
-// What may wait is never tried.
+// TryCommit refuses every commit that may wait.
 func TestTryCommitLeavesWhatWaits(t *testing.T) {
 	for _, cfg := range []kv.Config{config(t.TempDir()), configInMemory()} {
 		s := open(t, cfg)

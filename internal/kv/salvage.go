@@ -23,26 +23,26 @@ type Source struct {
 	Dir   string // on FS
 	Store string // the directory of Pebble's files
 
-	// ID is that of the database; zero if neither its identity nor a ledger tells. Err says
-	// why the identity could not be read.
+	// ID is the database's; zero if neither the identity nor a ledger has it. Err says why the
+	// identity could not be read.
 	ID  uuid.UUID
 	Err error
 
-	// Durable is how many bytes of logs and of the manifest are known to have been durable,
-	// by their names: as the newest ledger has it that can be read. Logs that were done with
-	// may still be listed. Manifest is the newest that is known to have been durable, empty
-	// if none is.
+	// Durable maps the names of logs and of the manifest to the number of bytes that were
+	// durable according to the newest readable ledger. It may still list logs that are no
+	// longer needed. Manifest is the newest durable manifest in the ledger, empty if there is
+	// none.
 	Durable  map[string]int64
 	Manifest string
 
 	ledgers    *ledgers
-	unreadable []*FileDamageError // ledgers of which there is none of this database
+	unreadable []*FileDamageError // ledgers with no readable file of this database
 	lock       *dirLock
 }
 
-// OpenSource shares the lock of a directory that must be there, on the real file system
-// if files is nil, and writes nothing. It refuses one that holds nothing of a database,
-// and one whose format this version does not read.
+// OpenSource takes the shared lock of a directory that must exist, on the real file system if
+// files is nil, and writes nothing. It refuses a directory without any file of a database, and
+// a format that this version does not read.
 func OpenSource(files FS, dir string) (_ *Source, err error) {
 	src := &Source{FS: files, Dir: dir}
 	if files == nil {
@@ -60,7 +60,7 @@ func OpenSource(files FS, dir string) (_ *Source, err error) {
 	case errors.Is(err, ErrFormatTooNew), errors.Is(err, ErrFormatTooOld):
 		return nil, joinErrors(err, src.Close())
 	case err != nil && !isClassified(err) && !errors.Is(err, syscall.EIO):
-		return nil, joinErrors(diskError(err), src.Close()) // it may be there, and readable to others
+		return nil, joinErrors(diskError(err), src.Close()) // the file may exist, and be readable to others
 	case err == nil && !found:
 		err = fmt.Errorf("%w: %s is missing", ErrDataLoss, identityName)
 	}
@@ -85,7 +85,8 @@ func OpenSource(files FS, dir string) (_ *Source, err error) {
 	return src, nil
 }
 
-// readLedgers reads the ledgers of this database. A disk that cannot read one has lost it.
+// readLedgers reads the ledgers of this database. A ledger that the disk cannot read counts as
+// lost.
 func (src *Source) readLedgers() (err error) {
 	src.ledgers, src.unreadable, err = readLedgers(src.FS, src.Dir, layout.Identity{ID: src.ID})
 	if err != nil {
@@ -103,17 +104,17 @@ func (src *Source) readLedgers() (err error) {
 	return nil
 }
 
-// IsPassing reports whether an error of reading is one of this process or its machine and
-// not of the file: what it hides must not be taken for lost.
+// IsPassing reports whether a read failed because of this process or its machine, not because
+// of the file. Data behind such an error does not count as lost.
 func IsPassing(err error) bool {
 	return errors.Is(Classify(err), ErrOutOfResources) || errors.Is(err, fs.ErrPermission)
 }
 
 // Compare compares the files of the store with the ledgers, as an open does: all that are
-// listed and there, even those that the store had done with. It returns what is wrong with
-// them, and with the ledgers themselves if there are none of this database; then the files
-// that those list are taken for what they look like. A file that the disk cannot read is
-// left to its readers. An error is one that [IsPassing], or the cause of the context.
+// listed and exist, even those that the store no longer needs. It returns their damage, and
+// that of ledgers with no readable file of this database; files that those would list are not
+// compared. A file that the disk cannot read is left for its readers to find. The error is one
+// that [IsPassing], or the cause of the context.
 func (src *Source) Compare(ctx context.Context) ([]*FileDamageError, error) {
 	x := &examination{ledgers: src.ledgers, found: slices.Clone(src.unreadable)}
 	files := storeFiles{src.FS, src.Store}
@@ -137,23 +138,22 @@ func (src *Source) Compare(ctx context.Context) ([]*FileDamageError, error) {
 			return nil, diskError(err)
 		}
 	}
-	return slices.DeleteFunc(x.found, func(d *FileDamageError) bool { // it may have been removed rightly
+	return slices.DeleteFunc(x.found, func(d *FileDamageError) bool { // the store may have removed it
 		return d.Damage == FileMissing && strings.HasPrefix(d.File, storeName+"/")
 	}), nil
 }
 
-// Lists reports whether a ledger lists a log or a table, or whether that is not known.
+// Lists reports whether a ledger lists a log or a table, or whether that is unknown.
 func (src *Source) Lists(name string) bool {
 	l := src.ledgers
 	return l.files.Sequence == 0 || l.tables.Sequence == 0 || src.Durable[name] > 0 ||
 		slices.ContainsFunc(l.tables.Tables, func(t layout.LedgerTable) bool { return t.Name == name })
 }
 
-// IsTable reports whether a file is a table all checksums of which match.
+// IsTable reports whether a file is a table and all its checksums match.
 func (src *Source) IsTable(name string) bool { return storeFiles{src.FS, src.Store}.isSound(name) }
 
-// Owns reports whether a directory, which need not be there, is the source's or lies in
-// it.
+// Owns reports whether a directory, which need not exist, is the source's or lies in it.
 func (src *Source) Owns(dir string) bool {
 	if src.lock != nil {
 		name, err := nameOfDir(dir)
@@ -166,14 +166,14 @@ func (src *Source) Owns(dir string) bool {
 	return ok && (rest == "" || os.IsPathSeparator(rest[0]))
 }
 
-// Close gives the directory back.
+// Close unlocks the directory.
 func (src *Source) Close() error { return src.lock.release() }
 
-// Target is a database that is being made of what another one had. Until it is finished
-// its directory has the mark of an unfinished one, and Open refuses it.
+// Target is a new database for the data of a damaged one. Until Finish, its directory has the
+// mark of an unfinished database, and Open refuses it.
 type Target struct {
 	Store   *Store // of the new database
-	Scratch *Store // for what has to be sorted first
+	Scratch *Store // for data that must be sorted first
 
 	files FS
 	dir   string
@@ -182,7 +182,7 @@ type Target struct {
 	id    layout.Identity
 }
 
-// targetName is the directory that a target is made in.
+// targetName is the working directory of a target.
 const targetName = "salvage"
 
 // scratchMemTableBytes is the size of a memtable of the scratch store.
@@ -213,8 +213,7 @@ func NewTarget(cfg Config) (_ *Target, err error) {
 	return t, nil
 }
 
-// enter takes the directory for this target alone: another one that is made there would
-// remove what this one has made.
+// enter reserves the directory for this target: another one would remove its files.
 func (t *Target) enter() (err error) {
 	if t.files != nil {
 		return checkEmpty(t.files, t.dir)
@@ -234,7 +233,7 @@ func (t *Target) enter() (err error) {
 	}
 	names, err := t.files.List(t.dir)
 	if err == nil && !slices.Equal(names, []string{lockName}) {
-		err = fmt.Errorf("%w: %q", ErrNotEmpty, t.dir) // another one has ended meanwhile
+		err = fmt.Errorf("%w: %q", ErrNotEmpty, t.dir) // another target was finished meanwhile
 	}
 	if err != nil {
 		return joinErrors(err, t.lock.release())
@@ -245,8 +244,8 @@ func (t *Target) enter() (err error) {
 // ID returns the id of the new database.
 func (t *Target) ID() uuid.UUID { return t.id.ID }
 
-// Finish makes the directory a database. Its identity is written last, unless the
-// context has ended.
+// Finish turns the directory into a database. It writes the identity last, and only if the
+// context has not ended.
 func (t *Target) Finish(ctx context.Context) error {
 	if err := t.Store.FlushWithin(ctx); err != nil {
 		return err
@@ -257,7 +256,7 @@ func (t *Target) Finish(ctx context.Context) error {
 	if err := t.Scratch.Close(); err != nil {
 		return err
 	}
-	// A store that had no log gets one, without which it would look damaged.
+	// The store was written without a log; a database without one would look damaged.
 	t.cfg.NoLog = false
 	again, err := Open(t.cfg)
 	if err == nil {
@@ -274,7 +273,7 @@ func (t *Target) Finish(ctx context.Context) error {
 	return lock.release()
 }
 
-// publish moves what was made to where Open looks for it.
+// publish moves the files to where Open looks for them.
 func (t *Target) publish(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -302,7 +301,7 @@ func (t *Target) publish(ctx context.Context) error {
 	if err := syncDir(t.files, t.dir); err != nil {
 		return err
 	}
-	// As in create: somebody else may have made the directory, and not durably.
+	// As in create: another program may have made the directory without making it durable.
 	if err := syncDir(t.files, t.files.PathDir(t.dir)); err != nil && !errors.Is(err, fs.ErrPermission) {
 		return err
 	}
@@ -320,7 +319,7 @@ func (t *Target) publish(ctx context.Context) error {
 func (t *Target) Discard() error {
 	for _, s := range []*Store{t.Store, t.Scratch} {
 		if s != nil {
-			_ = s.Close() // whatever it says, the files go
+			_ = s.Close() // the files are removed in any case
 		}
 	}
 	err := discardUnfinished(t.files, t.dir)
@@ -332,9 +331,9 @@ func (t *Target) Discard() error {
 	return err
 }
 
-// CommitWithin is [Batch.Commit], without sync, for a caller that has nothing else to
-// wait for a failure of the store or for space: it returns their errors, and the cause of
-// a context that ends. The batch is only closed after an error.
+// CommitWithin is [Batch.Commit] without sync that also returns when the store fails, when it
+// waits for space, or when the context ends, with the error of each. After an error the batch
+// must only be closed.
 func (s *Store) CommitWithin(ctx context.Context, b *Batch) (err error) {
 	b.lent = true
 	left, err := s.within(ctx, func() error { return b.Commit(false) })
@@ -342,14 +341,14 @@ func (s *Store) CommitWithin(ctx context.Context, b *Batch) (err error) {
 	return err
 }
 
-// FlushWithin is [Store.Flush] for the same caller.
+// FlushWithin is [Store.Flush] that returns in the same cases.
 func (s *Store) FlushWithin(ctx context.Context) error {
 	_, err := s.within(ctx, s.Flush)
 	return err
 }
 
-// within makes a call that changes the store. It reports whether it has left the call
-// behind, which goes on until the store is closed or abandoned.
+// within makes a call that changes the store. left reports whether it returned before the call,
+// which then goes on until the store is closed or abandoned.
 func (s *Store) within(ctx context.Context, call func() error) (left bool, err error) {
 	if ctx.Err() != nil {
 		return false, context.Cause(ctx)

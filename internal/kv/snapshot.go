@@ -6,17 +6,16 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// Snapshot is a state of the store that later commits do not change. Close it,
-// for it keeps what was removed since on the disk. It does not show what
-// [Store.Excise] has taken away.
+// Snapshot is a state of the store that later commits do not change. Close it: until then, data
+// that was deleted since keeps its disk space. Keys that [Store.Excise] has removed disappear
+// from it, too.
 type Snapshot struct {
 	store    *Store
 	snapshot *pebble.Snapshot
 	gate     gate // shut by Close
 }
 
-// NewSnapshot returns the latest state. Close of the store closes it, if nobody
-// else has.
+// NewSnapshot returns the latest state. Closing the store closes it, if it is still open.
 func (s *Store) NewSnapshot() (*Snapshot, error) {
 	if err := s.gate.enter(); err != nil {
 		return nil, err
@@ -71,9 +70,9 @@ func (n *Snapshot) leave() {
 	n.store.gate.leave()
 }
 
-// Close ends the snapshot, and waits for that until the context ends. A reader that
-// is still inside is one whose caller no longer waits for the disk: then the snapshot
-// ends with it, and Close does not wait. Further calls do nothing.
+// Close closes the snapshot, and waits until that is done or the context ends. If a reader is
+// still inside, its caller no longer waits for the disk: Close does not wait for it either, and
+// the snapshot is closed when the reader leaves. Further calls do nothing.
 func (n *Snapshot) Close(ctx context.Context) error {
 	if n.store.gate.enter() != nil {
 		return nil // the store has closed it, or was abandoned with it
@@ -82,8 +81,8 @@ func (n *Snapshot) Close(ctx context.Context) error {
 		n.store.gate.leave()
 		return nil
 	}
-	// Pebble looks for work that the end of the snapshot makes possible, and for that
-	// waits for its manifest, which may be held. Nobody need wait for it.
+	// Pebble looks for compactions that the end of the snapshot makes possible, and for that
+	// waits for its manifest, which may be stuck. No caller needs to wait for it.
 	free := n.gate.empty()
 	done := make(chan struct{})
 	go func() {
@@ -107,7 +106,7 @@ func (n *Snapshot) Close(ctx context.Context) error {
 	return nil
 }
 
-// release gives Pebble's part back. A store that is stuck keeps it.
+// release closes Pebble's snapshot, unless the store is stuck.
 func (n *Snapshot) release() {
 	if !n.store.isBroken() {
 		// Pebble's Close of a snapshot has no error to return.
@@ -115,8 +114,8 @@ func (n *Snapshot) release() {
 	}
 }
 
-// closeSnapshots closes what was left open. The store's gate is shut and empty,
-// so no snapshot is being closed or made.
+// closeSnapshots closes the snapshots that are still open. The store's gate is shut and empty,
+// so no snapshot is being made or closed.
 func (s *Store) closeSnapshots() {
 	for snap := range s.snapshots.open {
 		snap.gate.shut()

@@ -7,15 +7,15 @@ import (
 // unfinishedName is the file that marks a directory in which [Store.Backup] or a [Target]
 // makes a database, until it is one. Only its name counts.
 //
-// Invariant: it is durable before anything else is in the directory but the lock, and is
-// removed when the identity is durable, or when nothing else is left. So without an
-// identity, a directory with the mark never was a database, and one without the mark has
-// lost it. TestCrashesOfABackup and TestCrashesOfASalvage hold it.
+// Invariant: the mark is durable before the directory holds anything but the lock file, and is
+// removed once the identity is durable or the directory is empty. So in a directory without an
+// identity, the mark means that it never was a database; without the mark, the identity was
+// lost. TestCrashesOfABackup and TestCrashesOfASalvage hold it.
 const unfinishedName = "UNFINISHED"
 
 const unfinishedText = "A backup or salvage writes to this directory, or was cut short. Unless it still runs, remove the directory.\n"
 
-// errUnfinished says what a directory with the mark and without an identity is.
+// errUnfinished is the error for a directory with the mark and without an identity.
 func errUnfinished(class error, dir string) error {
 	return fmt.Errorf("%w: %q holds an unfinished backup or salvage: unless it still runs, remove the directory and make it again", class, dir)
 }
@@ -31,7 +31,7 @@ func markUnfinished(files FS, dir string) error {
 	return syncDir(files, dir)
 }
 
-// markFinished removes the mark from a directory that has a durable identity, or nothing.
+// markFinished removes the mark from a directory that has a durable identity or is empty.
 func markFinished(files FS, dir string) error {
 	if err := files.RemoveAll(files.PathJoin(dir, unfinishedName)); err != nil {
 		return err
@@ -39,14 +39,14 @@ func markFinished(files FS, dir string) error {
 	return syncDir(files, dir)
 }
 
-// discardUnfinished removes what was made in a directory, finished or not: the identity
+// discardUnfinished removes the files of a backup or salvage, finished or not: the identity
 // first, the mark last.
 func discardUnfinished(files FS, dir string) error {
 	if _, err := files.Stat(dir); err != nil {
-		return nil // it could not be made
+		return nil // the directory was never made
 	}
 	if !isThere(files, dir, unfinishedName) {
-		_ = markUnfinished(files, dir) // a full disk must not keep it from being emptied
+		_ = markUnfinished(files, dir) // a full disk must not prevent the removal
 	}
 	var err error
 	for _, name := range append([]string{identityName, newIdentityName, targetName, storeName}, ledgerFiles()...) {

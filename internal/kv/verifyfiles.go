@@ -21,17 +21,16 @@ func (s *Store) DurableBytes() (n int64) {
 	return n
 }
 
-// VerifyFiles reads every file that the ledger lists, while the store is in use, and
-// compares it with what was written: tables, and the durable beginnings of the manifest
-// and of the logs. verified is called with the name of each file below the database's
-// directory, and nil if it is whole, a FileDamageError if it is not, or the error of a
-// disk that cannot read it. pace, if not nil, is called before each piece of at most 256
-// KiB is read, and its error ends the reading.
+// VerifyFiles reads every file that the ledger lists, while the store is in use, and compares
+// it with the ledger: tables, and the durable beginnings of the manifest and of the logs. It
+// calls verified with the name of each file, relative to the database's directory, and nil if
+// the file is whole, a FileDamageError if it is not, or the disk's error if it cannot be read.
+// pace, if not nil, is called before each piece of at most 256 KiB is read, and its error ends
+// the reading.
 //
-// A file that goes away meanwhile is no damage, and verified is not called with it. Tables
-// that were written in the last second before a kill are not listed and not compared;
-// Pebble checks their blocks when they are read. Of a database in memory there is nothing
-// to read.
+// A file that is removed meanwhile is no damage, and verified is not called with it. Tables
+// that were written in the last second before a kill are neither listed nor compared; Pebble
+// checks their blocks when they are read. A database in memory has no files to read.
 //
 // It returns the cause of the context, the error of pace, ErrClosed, or nil.
 func (s *Store) VerifyFiles(ctx context.Context, pace func(bytes int) error, verified func(file string, damage error)) error {
@@ -71,7 +70,7 @@ func (s *Store) verifyListed(ctx context.Context, f layout.LedgerFile, pace func
 	return stopped
 }
 
-// verifyFile compares one file with what was written.
+// verifyFile compares one file with the ledger.
 func (s *Store) verifyFile(want layout.LedgerFile, pace func(bytes int) error) error {
 	damage := &FileDamageError{File: storeName + "/" + want.Name, Offset: -1, Size: -1, Want: want.Size}
 	size, sum, err := s.storeFiles().sumAtPace(want.Name, want.Size, pace)

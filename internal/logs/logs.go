@@ -1,4 +1,4 @@
-// Package logs decides where the log output of a program goes that has not said so.
+// Package logs chooses the logger of a program that has not set one.
 package logs
 
 import (
@@ -6,10 +6,9 @@ import (
 	"log/slog"
 )
 
-// OrDefault returns the logger, or, for nil, one that passes warnings and errors to
-// [slog.Default] as it is at each line, and nothing else: a library that fails must
-// not do so in silence, and one that works has nothing to say to a program that did
-// not ask.
+// OrDefault returns the logger, or, for nil, one that passes only warnings and errors to the
+// current [slog.Default]: a library must not fail in silence, and a program that set no logger
+// does not want to hear that all is well.
 func OrDefault(logger *slog.Logger) *slog.Logger {
 	if logger != nil {
 		return logger
@@ -17,11 +16,11 @@ func OrDefault(logger *slog.Logger) *slog.Logger {
 	return slog.New(warnings{})
 }
 
-// warnings is a handler that passes warnings and errors to the default logger. It
-// looks that one up for each line, so a program may call [slog.SetDefault] after it
-// has opened a database.
+// warnings is a handler that passes warnings and errors to the default logger. It looks up the
+// default for each line, so a program may call [slog.SetDefault] after it has opened a
+// database.
 type warnings struct {
-	scopes []func(slog.Handler) slog.Handler // what With and WithGroup have added, in order
+	scopes []func(slog.Handler) slog.Handler // the calls of With and WithGroup, in order
 }
 
 // Enabled implements slog.Handler.

@@ -15,13 +15,13 @@ import (
 	"github.com/braidstream/braid/internal/logs"
 )
 
-// setDefault makes a handler the default one until the test ends.
+// setDefault sets the default handler until the test ends.
 func setDefault(t *testing.T, handler slog.Handler) {
 	t.Helper()
 	logger, out, flags := slog.Default(), log.Writer(), log.Flags()
 	t.Cleanup(func() {
 		slog.SetDefault(logger)
-		log.SetOutput(out) // which SetDefault redirects, and never back
+		log.SetOutput(out) // SetDefault redirects it, and never resets it
 		log.SetFlags(flags)
 	})
 	slog.SetDefault(slog.New(handler))
@@ -42,7 +42,7 @@ func text(out io.Writer) slog.Handler {
 func TestWithoutALoggerWarningsAndErrorsGoToTheDefaultOne(t *testing.T) {
 	early := logs.OrDefault(nil).With("app", "billing").WithGroup("lease").With("shard", 1)
 	var out bytes.Buffer
-	setDefault(t, text(&out)) // the early one writes there, too
+	setDefault(t, text(&out)) // the logger made before writes there, too
 	early.Debug("a detail")
 	early.Info("all is well")
 	early.Warn("it is tried again", "attempt", 2)
@@ -62,7 +62,7 @@ func TestALoggerThatIsGivenGetsEverything(t *testing.T) {
 	require.Same(t, given, logs.OrDefault(given))
 }
 
-// What a handler owes to its callers: groups, attributes, values.
+// The handler keeps the rules of slog.Handler: groups, attributes, values.
 func TestTheDefaultKeepsThePromisesOfAHandler(t *testing.T) {
 	var out bytes.Buffer
 	slogtest.Run(t, func(t *testing.T) slog.Handler {

@@ -2,30 +2,30 @@ package ondemand
 
 import "time"
 
-// Interval is how often the load is looked at. Minutes, below, are counted from any start.
+// Interval is how often the load is evaluated. Minutes, below, count from an arbitrary start.
 const Interval = time.Minute
 
-// QuietTime is how long neighbours have to be cold before they are merged.
+// QuietTime is how long adjacent shards must be cold before they are merged.
 const QuietTime = 6 * time.Hour
 
 const (
 	quarter  = 15 // minutes
 	quarters = int(QuietTime / (quarter * Interval))
-	peakDays = 30 // for how long a peak is remembered
+	peakDays = 30 // how long a peak counts
 )
 
-// Count is what was put to a shard, or was refused, in a minute.
+// Count is the load of a shard in a minute: records that were put or refused.
 type Count struct {
 	Records, Bytes uint64
-	Parts          [Parts]uint64 // what it costs, by parts of the shard's range
+	Parts          [Parts]uint64 // the cost, by part of the shard's range
 }
 
 // History is the load of a shard. It comes from [NewHistory].
 type History struct {
-	// Stayed is why the shard was not split, when that was last said; "" if it was not.
+	// Stayed is the reason last reported for not splitting the shard; "" if there is none.
 	Stayed string
 
-	first, last int64          // minutes that were observed
+	first, last int64          // the first and the last minute observed
 	minutes     [quarter]Load  // averages, by minute modulo 15
 	quarters    [quarters]Load // peaks of the minutes in each quarter of an hour
 	parts       [Parts]float64 // fades by half in each minute
@@ -34,9 +34,9 @@ type History struct {
 // NewHistory returns the history of a shard whose first minute is the given one.
 func NewHistory(minute int64) *History { return &History{first: minute, last: minute - 1} }
 
-// Add adds the load of a minute, nil for none, and returns its average by the second.
+// Add adds the load of a minute, nil for none, and returns its average per second.
 func (h *History) Add(load *Count, minute int64) (average Load) {
-	for m := max(h.last+1, minute-int64(QuietTime/Interval)); m <= minute; m++ { // nothing was put in those between
+	for m := max(h.last+1, minute-int64(QuietTime/Interval)); m <= minute; m++ { // the minutes between had no load
 		h.minutes[m%quarter] = Load{}
 		if m%quarter == 0 || m == h.first {
 			h.quarters[m/quarter%int64(quarters)] = Load{}
@@ -60,8 +60,8 @@ func (h *History) Add(load *Count, minute int64) (average Load) {
 	return average
 }
 
-// Describe fills in what is known of the shard in the minute that was added last, where
-// that is enough.
+// Describe fills in the loads of the shard as of the last minute added, as far as the history
+// is long enough.
 func (h *History) Describe(sh *Shard) {
 	latest := h.minutes[h.last%quarter]
 	sh.Minute, sh.Parts = &latest, h.parts
@@ -87,7 +87,7 @@ type Peaks struct {
 	days [peakDays]Load // by day modulo peakDays
 }
 
-// Add notes the load of a minute, and returns the highest of the last days.
+// Add adds the load of a minute, and returns the highest of the last peakDays days.
 func (p *Peaks) Add(load Load, minute int64) (peak Load) {
 	day := minute / int64(24*time.Hour/Interval)
 	for d := max(p.last+1, day-peakDays+1); d <= day; d++ {

@@ -8,7 +8,7 @@ import (
 	"github.com/braidstream/braid/internal/ondemand"
 )
 
-// described adds a load that lasted a minute, and returns what is known then.
+// described adds the load of a minute, and returns the shard's description.
 func described(h *ondemand.History, minute int64, bytes uint64) ondemand.Shard {
 	var count *ondemand.Count
 	if bytes > 0 {
@@ -39,7 +39,7 @@ func TestAPeakIsForgottenAfterTheQuietTime(t *testing.T) {
 	const quiet = int64(ondemand.QuietTime / ondemand.Interval)
 	h := ondemand.NewHistory(0)
 	described(h, 0, 6000)
-	sh := described(h, quiet-1, 0) // the minutes between are not added: nothing was put
+	sh := described(h, quiet-1, 0) // the minutes between had no load, so they are not added
 	require.Nil(t, sh.Quiet)
 	require.Zero(t, sh.Minute.Bytes)
 	require.Zero(t, sh.Quarter.Bytes, "the quarter of an hour is long over")

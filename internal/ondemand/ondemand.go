@@ -1,9 +1,9 @@
-// Package ondemand decides how many shards a stream should have, and where it
-// should be split: a pure function of what was observed. It knows neither clocks
-// nor streams, so that every rule is a row in a table of tests.
+// Package ondemand decides how many shards a stream should have, and where it should be split:
+// a pure function of the observed load. It knows neither clocks nor streams, so that every rule
+// is a row in a table of tests.
 //
-// The rules follow those that Kinesis publishes for its on-demand mode, and fill
-// in what it does not.
+// The rules follow those that Kinesis publishes for its on-demand mode, and add the missing
+// ones.
 package ondemand
 
 import (
@@ -16,40 +16,39 @@ import (
 )
 
 const (
-	// Parts is into how many parts of its range a shard's load is counted.
+	// Parts is the number of parts of a shard's range whose loads are counted separately.
 	Parts = 64
 
 	// A shard is hot when it uses more than hotQuarter of its budget on average
 	// over a quarter of an hour, or more than hotMinute over a minute.
 	hotQuarter, hotMinute = 0.5, 0.8
 
-	// Two neighbours are cold when together they have used less than this of one
-	// budget for the whole of the quiet time. What they are merged into is then
-	// far from hot, so that it is not split again at once.
+	// Two adjacent shards are cold when together they have used less than this part of one
+	// budget for the whole quiet time. So the merged shard is far from hot, and is not split
+	// again at once.
 	cold = 0.25
 
 	// A split helps if no more than this of the load stays on one side.
 	mostOfLoad = 0.9
 
-	// headroom is for how much of its recent peak a stream has room.
+	// headroom is the capacity of a stream as a multiple of its recent peak.
 	headroom = 2
 )
 
-// Load is what is put in a second.
+// Load is the records and bytes put per second.
 type Load struct{ Records, Bytes float64 }
 
-// Max returns the larger of each.
+// Max returns the larger value of each field.
 func (l Load) Max(other Load) Load {
 	return Load{max(l.Records, other.Records), max(l.Bytes, other.Bytes)}
 }
 
 func (l Load) add(other Load) Load { return Load{l.Records + other.Records, l.Bytes + other.Bytes} }
 
-// of returns which part of a budget the load is.
+// of returns the load as a part of the budget.
 func (l Load) of(budget Load) float64 { return max(l.Records/budget.Records, l.Bytes/budget.Bytes) }
 
-// Shard is what was observed of an open shard. A load that was not observed for
-// long enough yet is left out.
+// Shard describes an open shard. A load is nil until it was observed for long enough.
 type Shard struct {
 	Index      uint32
 	Start, End uint128.Uint128 // its range, both ends inclusive
@@ -57,10 +56,10 @@ type Shard struct {
 	Minute  *Load          // the average of the last minute
 	Quarter *Load          // of the last quarter of an hour
 	Quiet   *Load          // the highest average of a minute in the quiet time
-	Parts   [Parts]float64 // how the load of the last minutes divides over the range
+	Parts   [Parts]float64 // the distribution of the load of the last minutes over the range
 }
 
-// Stream is what was observed of a stream, and what it may have.
+// Stream describes a stream and its limits.
 type Stream struct {
 	Budget   Load // of one shard
 	Peak     Load // of all shards, recently
@@ -72,40 +71,40 @@ type Stream struct {
 type Step struct {
 	Kind   Kind
 	Shard  uint32
-	Other  uint32          // to be merged with
-	At     uint128.Uint128 // where to be split: the first hash key of the upper one
+	Other  uint32          // the shard to merge with
+	At     uint128.Uint128 // where to split: the first hash key of the upper child
 	Reason string
 }
 
-// Kind says what to do.
+// Kind is the kind of a step.
 type Kind int
 
 // The kinds of steps.
 const (
 	Split Kind = iota
 	Merge
-	Stay // what would be split cannot be
+	Stay // the shard should be split, but cannot be
 )
 
-// Plan returns what to do. No shard is in two steps.
+// Plan returns the steps to take. No shard is in two of them.
 func Plan(s Stream) []Step {
 	shards := slices.Clone(s.Shards)
 	slices.SortFunc(shards, func(a, b Shard) int { return a.Start.Compare(b.Start) })
 	steps, count := s.splits(shards)
 	if count > len(shards) {
-		return steps // what is to be merged can wait until it is quiet
+		return steps // merges can wait until no shard is hot
 	}
 	return append(steps, s.merges(shards, count)...)
 }
 
-// Needed returns how many shards the stream needs for its recent peak.
+// Needed returns the number of shards that the stream needs for its recent peak.
 func (s Stream) Needed() int {
 	n := math.Ceil(headroom * s.Peak.of(s.Budget))
 	return min(max(s.Min, int(min(n, float64(s.Max)))), s.Max)
 }
 
-// splits returns the splits of hot shards, and of the busiest ones if the stream
-// needs more, and how many shards there are then.
+// splits returns the splits of hot shards, and of the busiest ones if the stream needs more
+// shards, and the number of shards afterwards.
 func (s Stream) splits(shards []Shard) (steps []Step, count int) {
 	count = len(shards)
 	byLoad := slices.Clone(shards)
@@ -137,7 +136,7 @@ func (sh *Shard) use(budget Load) float64 {
 	return sh.Minute.of(budget)
 }
 
-// hot says why the shard is hot, if it is.
+// hot returns why the shard is hot, "" if it is not.
 func (sh *Shard) hot(budget Load) string {
 	switch {
 	case sh.Minute != nil && sh.Minute.of(budget) > hotMinute:
@@ -148,8 +147,7 @@ func (sh *Shard) hot(budget Load) string {
 	return ""
 }
 
-// split returns the split that halves the shard's load, as nearly as its parts
-// allow.
+// split returns the split that halves the shard's load as evenly as its parts allow.
 func (sh *Shard) split(reason string) Step {
 	total := 0.0
 	for _, n := range sh.Parts {
@@ -170,7 +168,7 @@ func (sh *Shard) split(reason string) Step {
 	return Step{Kind: Split, Shard: sh.Index, At: at, Reason: reason}
 }
 
-// distance is how far the border below the i-th part lies from the middle.
+// distance returns how far the border below the i-th part is from the middle.
 func distance(i int) int { return max(i-Parts/2, Parts/2-i) }
 
 // border returns the first hash key of the i-th part of the range, if the range
@@ -187,8 +185,8 @@ func (sh *Shard) border(i int) (uint128.Uint128, bool) {
 	return at, sh.Start.AddOne().Less(at) && at.Less(sh.End)
 }
 
-// Part returns in which part of a range a hash key lies, of those that come from
-// halving the range over and over.
+// Part returns the index of the part of a range that has the hash key. The parts come from
+// halving the range repeatedly.
 func Part(start, end, hash uint128.Uint128) (i int) {
 	for bit := Parts / 2; bit > 0; bit /= 2 {
 		if middle := uint128.Midpoint(start, end); middle.Less(hash) {
@@ -201,8 +199,8 @@ func Part(start, end, hash uint128.Uint128) (i int) {
 	return i
 }
 
-// merges returns the merges of neighbours that were cold for long enough, the
-// coldest first, as far as the stream can do without.
+// merges returns the merges of adjacent shards that were cold for long enough, the coldest
+// first, down to the number of shards that the stream needs.
 func (s Stream) merges(shards []Shard, count int) (steps []Step) {
 	type pair struct {
 		i    int

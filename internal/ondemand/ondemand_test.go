@@ -17,7 +17,7 @@ func share(records, bytes float64) *ondemand.Load {
 	return &ondemand.Load{Records: records * budget.Records, Bytes: bytes * budget.Bytes}
 }
 
-// evenly is a load without a centre, and at is one that falls to one part.
+// evenly is a load spread over all parts, and at is one that falls into one part.
 func evenly() (parts [ondemand.Parts]float64) {
 	for i := range parts {
 		parts[i] = 1
@@ -32,7 +32,7 @@ func at(loads map[int]float64) (parts [ondemand.Parts]float64) {
 	return parts
 }
 
-// side is a shard that is the i-th of n equal ones.
+// side is the i-th of n equal shards.
 func side(i, n uint64, sh ondemand.Shard) ondemand.Shard {
 	width := uint128.Step(n)
 	for range i {
@@ -54,7 +54,7 @@ func TestPlan(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		stream ondemand.Stream
-		want   []ondemand.Step // without the reason, of which there has to be a part
+		want   []ondemand.Step // without the reason, which must contain a given text
 		reason string
 	}{
 		{"nothing to do", ondemand.Stream{Min: 1, Max: 9, Shards: []ondemand.Shard{side(0, 1, ondemand.Shard{Minute: cool, Quarter: cool})}}, nil, ""},
@@ -170,7 +170,7 @@ func TestPlan(t *testing.T) {
 	}
 }
 
-// The parts of a range are those that a split can divide it at.
+// A split can divide a range at the borders of its parts.
 func TestPartsCoverARange(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 1))
 	for range 1000 {

@@ -11,11 +11,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// oldFormat is the last whose logs do not say how far they were synced.
+// oldFormat is the last format whose logs do not record how far they were synced.
 const oldFormat = pebble.FormatWALSyncChunks - 1
 
-// withLog returns the files of a database as a crash leaves them, with its rows
-// in a log of some 150 KiB. The log is the database's first, or a later one.
+// withLog returns the files of a database after a crash, with its rows in a log of about 150
+// KiB. The log is the database's first, or a later one.
 func withLog(t *testing.T, format pebble.FormatMajorVersion, first bool) *vfs.MemFS {
 	t.Helper()
 	mem := vfs.NewCrashableMem()
@@ -33,7 +33,7 @@ func withLog(t *testing.T, format pebble.FormatMajorVersion, first bool) *vfs.Me
 	return result
 }
 
-// openDamaged opens what may be damaged, and returns which rows it shows.
+// openDamaged opens a database that may be damaged, and returns the rows that it shows.
 func openDamaged(t *testing.T, mem *vfs.MemFS, format pebble.FormatMajorVersion) (rows []string, err error) {
 	t.Helper()
 	o := options(t, mem)
@@ -48,9 +48,9 @@ func openDamaged(t *testing.T, mem *vfs.MemFS, format pebble.FormatMajorVersion)
 	return rows, nil
 }
 
-// Each open begins a log right before it writes its options, after a crash too: the options
-// have the next number, or the one after it if a manifest was begun in between. So Salvage
-// sees that the newest log is gone, which nothing else shows.
+// Each open, even one after a crash, begins a log right before it writes its options: the
+// options have the next number, or the one after it if a manifest was begun in between. So
+// Salvage notices that the newest log is missing, which nothing else shows.
 func TestOptionsAreNumberedRightAfterALog(t *testing.T) {
 	mem := vfs.NewCrashableMem()
 	for round := range 12 {
@@ -83,8 +83,8 @@ func TestOptionsAreNumberedRightAfterALog(t *testing.T) {
 	}
 }
 
-// Fact 9. In older formats damage of a log is taken for its end. So the format is
-// pinned. A flip within the last block goes unnoticed in every format.
+// Fact 9. In older formats, damage to a log looks like its end. So the format is pinned. A
+// flipped bit in the last block goes unnoticed in every format.
 func TestDamageOfLogsIsFoundInTheNewestFormat(t *testing.T) {
 	for i := range 8 {
 		at := 1000 + i*11_000 // up to 78,000, and so not in the last block
@@ -104,8 +104,8 @@ func TestDamageOfLogsIsFoundInTheNewestFormat(t *testing.T) {
 	}
 }
 
-// Fact 9, continued. The first log of a new database is of the old format,
-// whatever was asked for. So kv flushes after creating.
+// Fact 9, continued. The first log of a new database has the old format, whatever the options
+// say. So kv flushes after creation.
 func TestFirstLogIsOfTheOldFormat(t *testing.T) {
 	mem := withLog(t, pebble.FormatNewest, true)
 	data := content(t, mem, newest(t, mem, ".log"))
@@ -115,7 +115,7 @@ func TestFirstLogIsOfTheOldFormat(t *testing.T) {
 	require.Less(t, len(rows), 150)
 }
 
-// Fact 9, continued. That a log lacks its end, or is gone, is not noticed.
+// Fact 9, continued. A log that was cut or removed goes unnoticed.
 func TestLossOfLogsIsNotNoticed(t *testing.T) {
 	mem := withLog(t, pebble.FormatNewest, false)
 	name := newest(t, mem, ".log")
@@ -152,9 +152,9 @@ func withTables(t *testing.T) *vfs.MemFS {
 	return image(mem, true)
 }
 
-// Fact 10. Damage of a manifest is taken for its end, tables that are only known
-// behind it are forgotten, and their files deleted. So kv has the rows verified,
-// with a database that is open for reading only, which changes nothing.
+// Fact 10. Damage to a manifest looks like its end: tables that it names after the damage are
+// forgotten, and their files deleted. So kv verifies the rows while Pebble is open for reading
+// only, which changes nothing.
 func TestDamageOfManifestsIsNotNoticed(t *testing.T) {
 	undamaged := withTables(t)
 	size := len(content(t, undamaged, newest(t, undamaged, "MANIFEST-")))
@@ -202,10 +202,9 @@ func files(t *testing.T, mem *vfs.MemFS) map[string]string {
 	return all
 }
 
-// Fact 11. Without the marker of its manifest a database is taken for a new one,
-// and an empty one is made over it, but for rows that an old log still has,
-// unless Pebble is told that there must be one. So kv has an identity file of its
-// own, and sets ErrorIfNotExists.
+// Fact 11. A database without the marker of its manifest looks new, and Pebble makes an empty
+// one over it, in which only the rows of old logs are left, unless an option says that it must
+// exist. So kv has an identity file, and sets ErrorIfNotExists.
 func TestDatabaseWithoutMarkerIsTakenForNew(t *testing.T) {
 	mem := withTables(t)
 	require.NoError(t, mem.Remove(newest(t, mem, "marker.manifest")))

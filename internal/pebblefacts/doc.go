@@ -1,9 +1,8 @@
-// Package pebblefacts holds what braid takes for granted about Pebble and what
-// is not in Pebble's documentation. It has tests only: one for each fact that
-// the code around Pebble, internal/kv and internal/guardfs, was made the way it
-// is for. After an upgrade of Pebble a fact that changed fails here, and says
-// which code to look at.
+// Package pebblefacts tests facts about Pebble that braid relies on and that Pebble does not
+// document. There is one test for each fact that shaped the code around Pebble, internal/kv and
+// internal/guardfs. After an upgrade of Pebble, a changed fact fails here, and names the code
+// to review.
 //
-// It knows Pebble and nothing of braid. Some facts are faults: a test that fails
-// because Pebble has become better is good news, and still a change to look at.
+// It knows Pebble and nothing of braid. Some facts are bugs: a test that fails because Pebble
+// has improved is good news, and still needs a review.
 package pebblefacts

@@ -13,7 +13,7 @@ import (
 
 const dir = "db"
 
-// logger is a Logger for Pebble whose last word, by default, ends the test.
+// logger is a Logger for Pebble whose Fatalf, by default, ends the test.
 type logger struct {
 	t      *testing.T
 	fatalf func(format string, args ...any)
@@ -57,7 +57,7 @@ func value() []byte {
 	return data
 }
 
-// keys reads which keys there are.
+// keys returns all keys.
 func keys(t *testing.T, db *pebble.DB) (all []string) {
 	t.Helper()
 	iter, err := db.NewIter(nil)
@@ -80,8 +80,8 @@ func has(t *testing.T, db *pebble.DB, key string) bool {
 	return true
 }
 
-// image is what a crash leaves of the file system if all, or only what was
-// synced, survives.
+// image returns the file system after a crash in which all writes survive, or only the synced
+// ones.
 func image(mem *vfs.MemFS, all bool) *vfs.MemFS {
 	if !all {
 		return mem.CrashClone(vfs.CrashCloneCfg{})
@@ -89,7 +89,7 @@ func image(mem *vfs.MemFS, all bool) *vfs.MemFS {
 	return mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rand.New(rand.NewPCG(1, 1))})
 }
 
-// newest is the last file of a kind, which its name begins or ends with.
+// newest returns the last file whose name begins or ends with kind.
 func newest(t *testing.T, mem *vfs.MemFS, part string) string {
 	t.Helper()
 	names, err := mem.List(dir)

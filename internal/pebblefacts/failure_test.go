@@ -18,8 +18,8 @@ import (
 	"github.com/braidstream/braid/internal/testdisk"
 )
 
-// Fact 2. A Fatalf that returns makes a failed sync a success: the commit and
-// all after it return nil, and are gone after a crash. So kv's Fatalf parks.
+// Fact 2. If Fatalf returns, a failed sync counts as a success: that commit and all later ones
+// return nil, and are lost in a crash. So kv's Fatalf never returns.
 func TestFatalCallThatReturnsLosesCommits(t *testing.T) {
 	childtest.Run(t, func(t *testing.T) {
 		f := testdisk.New()
@@ -36,7 +36,7 @@ func TestFatalCallThatReturnsLosesCommits(t *testing.T) {
 		})
 		set(t, db, "lost 1") // no error
 		f.Before(nil)
-		set(t, db, "lost 2") // nor here, with a disk that is well again
+		set(t, db, "lost 2") // no error either, though the disk works again
 		require.Positive(t, fatal.Load())
 		require.Equal(t, []string{"good", "lost 1", "lost 2"}, keys(t, db))
 
@@ -45,9 +45,9 @@ func TestFatalCallThatReturnsLosesCommits(t *testing.T) {
 	})
 }
 
-// Fact 4. Not every failure comes to the logger: one to create the next log ends
-// the process in a way that cannot be recovered from. So guardfs keeps errors of
-// critical files from Pebble.
+// Fact 4. Not every failure reaches the logger: if Pebble cannot create the next log, it panics
+// in a goroutine of its own, which nothing can recover. So guardfs keeps errors of critical
+// files from Pebble.
 func TestFailedLogCreationEndsTheProcess(t *testing.T) {
 	result := childtest.Output(t, func(t *testing.T) {
 		f := testdisk.New()
@@ -108,9 +108,9 @@ func TestWhichSyncIsUsedForWhat(t *testing.T) {
 	}, used)
 }
 
-// Fact 6. A flush that finds no space is tried again at once, for as long as it
-// takes, with the error told to nobody but the listener. Commits go on meanwhile,
-// and nothing is missing when there is space again. So guardfs waits beneath.
+// Fact 6. A flush that finds no space is retried at once, forever, and only the event listener
+// gets the error. Commits go on meanwhile, and nothing is lost when there is space again. So
+// guardfs waits below Pebble.
 func TestFlushWithoutSpaceIsTriedAgainAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := testdisk.New()
@@ -146,8 +146,8 @@ func TestFlushWithoutSpaceIsTriedAgainAtOnce(t *testing.T) {
 	})
 }
 
-// Fact 13. A batch can be read before it is durable. The option against it shows
-// only what is in tables. So braid has a watermark of its own.
+// Fact 13. A batch can be read before it is durable. The option against this shows only rows in
+// tables. So braid has a watermark of its own.
 func TestCommitsAreReadableBeforeTheyAreDurable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := testdisk.New()
@@ -189,8 +189,8 @@ func TestCommitsAreReadableBeforeTheyAreDurable(t *testing.T) {
 	})
 }
 
-// Fact 18. A closed database panics, even when it is closed again, and what is
-// left open is an error of Close. So kv has a gate.
+// Fact 18. A closed database panics, even when it is closed again, and Close fails while
+// iterators are open. So kv has a gate.
 func TestUseAfterClosePanics(t *testing.T) {
 	db := open(t, options(t, vfs.NewMem()))
 	set(t, db, "a")
@@ -215,8 +215,8 @@ func TestUseAfterClosePanics(t *testing.T) {
 	require.NotNil(t, snap)
 }
 
-// Errors of a log that is used again do not come from errorfs: it returns the
-// bare file. So tests that inject faults, or take crash images, wrap it again.
+// errorfs injects no errors into a reused log: it returns the bare file. So tests that inject
+// faults, or take crash images, wrap the file again.
 func TestErrorfsForgetsReusedFiles(t *testing.T) {
 	asked := 0
 	mem := vfs.NewMem()
@@ -240,9 +240,9 @@ func TestErrorfsForgetsReusedFiles(t *testing.T) {
 	require.Equal(t, 1, asked)
 }
 
-// A block whose checksum is wrong is told to the reader only, once for each read, and
-// outside of Pebble's locks. Goroutines that Pebble starts begin in a function of its
-// own, by which kv tells them from readers.
+// A wrong checksum of a block is reported only to its reader, once for each read, outside
+// Pebble's locks. Goroutines that Pebble starts begin in one of Pebble's functions, which
+// distinguishes them from readers in kv.
 func TestDamageOfATableIsTheReaders(t *testing.T) {
 	mem := vfs.NewMem()
 	db := open(t, options(t, mem))

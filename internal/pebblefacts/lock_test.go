@@ -24,7 +24,7 @@ func TestLockKnowsSpellingsOnly(t *testing.T) {
 	_, err = pebble.Open(real, options(t, vfs.Default))
 	require.ErrorContains(t, err, "lock held by current process")
 
-	// A read-only open takes the lock as well, and does no harm when it gets it.
+	// A read-only open takes the lock as well, and changes nothing when it gets it.
 	o := options(t, vfs.Default)
 	o.ReadOnly = true
 	_, err = pebble.Open(real, o)

@@ -20,12 +20,12 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden texts of exported APIs")
 
-// The exported API is a promise, so each change of it shows in a text that is
-// reviewed with it. Rewrite it with: go test ./internal/policy -update
+// The exported API is a promise, so each change of it shows in a golden text that is reviewed
+// with the change. Rewrite it with: go test ./internal/policy -update
 func TestExportedAPI(t *testing.T) {
 	for _, row := range []struct {
 		dir, golden string
-		limit       int // of top-level identifiers: a page that one can read
+		limit       int // of top-level identifiers, to keep the page readable
 	}{
 		{dir: ".", golden: "testdata/api.txt", limit: 100},
 		{dir: "consumer", golden: "testdata/consumer.txt", limit: 67},
@@ -55,13 +55,12 @@ func TestExportedAPI(t *testing.T) {
 	}
 }
 
-// blankLines stand where comments stood. How something is explained is no part of
-// the API.
+// blankLines are left where comments were. Comments are no part of the API.
 var blankLines = regexp.MustCompile(`\n\n+`)
 
-// exportedAPI returns the exported top-level identifiers of the package in dir,
-// and all its exported declarations without comments and bodies, in the order of
-// go doc. It goes by syntax alone, so the package need not compile.
+// exportedAPI returns the exported top-level identifiers of the package in dir, and all its
+// exported declarations without comments and bodies, in the order of go doc. It reads only the
+// syntax, so the package need not compile.
 func exportedAPI(t *testing.T, dir string) (names []string, text string) {
 	fset := token.NewFileSet()
 	p, err := doc.NewFromFiles(fset, parsePackage(t, fset, dir), module)
@@ -104,7 +103,7 @@ func exportedAPI(t *testing.T, dir string) (names []string, text string) {
 	return names, out.String()
 }
 
-// parsePackage parses the package's files but its tests, without comments.
+// parsePackage parses the package's files without tests and comments.
 func parsePackage(t *testing.T, fset *token.FileSet, dir string) (files []*ast.File) {
 	paths, err := filepath.Glob(filepath.Join(dir, "*.go"))
 	require.NoError(t, err)

@@ -18,8 +18,8 @@ var (
 	notInNames = regexp.MustCompile(`[^\p{L}\p{N} _-]`)
 )
 
-// guides are the documents with code, with where that comes from, and the least that
-// they have of it.
+// guides are the documents with code, with the sources of the code and the minimal number of
+// blocks.
 var guides = []struct {
 	paths   string
 	sources []string
@@ -69,7 +69,7 @@ func glob(t *testing.T, pattern string) []string {
 	return paths
 }
 
-// unindented removes what stands in front of each line.
+// unindented removes the indentation of each line.
 func unindented(text string) string {
 	lines := strings.Split(text, "\n")
 	for i, line := range lines {
@@ -78,7 +78,7 @@ func unindented(text string) string {
 	return strings.Join(lines, "\n")
 }
 
-// A newcomer reads the README in a few minutes, and finds all else from there.
+// A newcomer reads the README in a few minutes, and finds everything else from there.
 func TestREADMEIsShort(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(root, "README.md"))
 	require.NoError(t, err)
@@ -88,8 +88,8 @@ func TestREADMEIsShort(t *testing.T) {
 	}
 }
 
-// Links between the documents, and from them to the code, lead somewhere: to a file, and
-// to a heading if they name one.
+// Links between the documents, and from them to the code, point to a file that exists, and to a
+// heading that exists if they name one.
 func TestLinksLeadSomewhere(t *testing.T) {
 	links := 0
 	for _, pattern := range []string{"*.md", "docs/*.md", "*/*.md", "kinesisapi/*/*/*.md"} {
@@ -113,7 +113,7 @@ func TestLinksLeadSomewhere(t *testing.T) {
 	require.Positive(t, links)
 }
 
-// headings returns the names by which links know the headings of a document.
+// headings returns the anchors of the headings of a document.
 func headings(t *testing.T, document string) []string {
 	text, err := os.ReadFile(document)
 	require.NoError(t, err)

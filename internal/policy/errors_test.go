@@ -14,8 +14,8 @@ import (
 	"github.com/braidstream/braid/internal/errorkind"
 )
 
-// Callers tell errors apart by sentinels, so what deals with all of them must know each:
-// the names and statuses of package inspect, by which the command makes them again, and the
+// Callers distinguish errors by sentinels, so code that handles all of them must know each: the
+// names and statuses of package inspect, which the command turns back into errors, and the
 // errors of the wire protocol.
 func TestEverySentinelHasAKind(t *testing.T) {
 	table := parseFile(t, "internal/errorkind/errorkind.go")

@@ -18,8 +18,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Programs that watch a log look for messages and attributes, so both are constant, and
-// listed in docs/events.md. Rewrite the list with: go test ./internal/policy -update
+// Programs that watch a log match messages and attributes, so both are constant, and listed in
+// docs/events.md. Rewrite the list with: go test ./internal/policy -update
 func TestLogLinesAreListed(t *testing.T) {
 	const begin, end = "<!-- generated: the list -->\n", "<!-- end of the list -->\n"
 	path := filepath.Join(root, "docs/events.md")
@@ -37,7 +37,7 @@ func TestLogLinesAreListed(t *testing.T) {
 	require.Equal(t, want, string(text), "docs/events.md lacks a line of the log, or has one that is gone")
 }
 
-// logLine is a call that logs, as the source has it.
+// logLine is a call that logs, as in the source.
 type logLine struct {
 	dir, level, message string
 	attributes          []string
@@ -49,14 +49,14 @@ var spread = map[string][]string{
 	"request":    {"operation", "status", "error", "bytes", "duration", "remote"},
 }
 
-// passedOn are calls that log what another one of the list has said.
+// passedOn are calls that pass on the message of another call in the list.
 var passedOn = map[string]int{"internal/kv: rep.text": 1}
 
-// notForUsers are directories whose programs log to those who work on braid.
+// notForUsers are directories of programs for developers of braid.
 var notForUsers = []string{"bench", "examples", "internal/tools", "internal/modeltest", "internal/browsertest"}
 
-// logLines finds all calls that log. It goes by the names of methods, so that none can be
-// missed; what has such a name and does not log is told apart by what it is a method of.
+// logLines finds all calls that log, by the names of methods, so that it misses none. It
+// excludes other methods of these names by their receivers.
 func logLines(t *testing.T) (lines []logLine) {
 	passed := make(map[string]int)
 	require.NoError(t, filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
@@ -144,8 +144,7 @@ func levelOf(arg ast.Expr) string {
 	return "varies"
 }
 
-// messageOf returns a constant message, or the constant it begins with and an ellipsis, or
-// "".
+// messageOf returns a constant message, or its constant beginning and an ellipsis, or "".
 func messageOf(arg ast.Expr) string {
 	if sum, is := arg.(*ast.BinaryExpr); is && sum.Op == token.ADD {
 		begin := messageOf(sum.X)
@@ -165,7 +164,7 @@ func literalOf(arg ast.Expr) string {
 	return ""
 }
 
-// textOf returns a name, with those that it is selected from.
+// textOf returns a name with its qualifiers.
 func textOf(arg ast.Expr) string {
 	switch arg := arg.(type) {
 	case *ast.Ident:
@@ -176,7 +175,7 @@ func textOf(arg ast.Expr) string {
 	return ""
 }
 
-// listOf is the list, by package.
+// listOf returns the list, by package.
 func listOf(lines []logLine) string {
 	slices.SortStableFunc(lines, func(a, b logLine) int {
 		return cmp.Or(cmp.Compare(packageOf(a.dir), packageOf(b.dir)), cmp.Compare(a.message, b.message))
@@ -203,7 +202,7 @@ func listOf(lines []logLine) string {
 
 var internalPart = regexp.MustCompile(`/?internal/.*`)
 
-// packageOf names the package that a user knows.
+// packageOf returns the package's name for users.
 func packageOf(dir string) string {
 	if name := internalPart.ReplaceAllString(dir, ""); name != "" && name != "." {
 		return name

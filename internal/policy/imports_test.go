@@ -27,8 +27,8 @@ const (
 	pebble = "github.com/cockroachdb/pebble"
 )
 
-// goPackage is what go list says about a package. Imports and Deps leave out
-// what only its tests need.
+// goPackage is the output of go list about a package. Imports and Deps exclude packages that
+// only its tests need.
 type goPackage struct {
 	ImportPath string
 	Doc        string
@@ -36,7 +36,7 @@ type goPackage struct {
 	Deps       []string
 }
 
-// packages are those of the module.
+// packages returns the packages of the module.
 var packages = sync.OnceValues(func() (all []goPackage, err error) {
 	if err := readDirectories(); err != nil {
 		return nil, err
@@ -57,9 +57,9 @@ var packages = sync.OnceValues(func() (all []goPackage, err error) {
 	}
 })
 
-// readDirectories reads all directories with sources. For go test may repeat what
-// it remembers of a test until something changes that the test itself has read,
-// and what the go command reads for it does not count.
+// readDirectories reads all directories with sources. go test caches a test's result until a
+// file changes that the test itself has read; files that the go command reads for the test do
+// not count.
 func readDirectories() error {
 	return filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 		if err == nil && entry.IsDir() && path != root && strings.HasPrefix(entry.Name(), ".") {
@@ -94,8 +94,8 @@ func isInternal(importPath string) bool {
 	return slices.Contains(strings.Split(importPath, "/"), "internal")
 }
 
-// isTestKit reports whether the package is support for tests, which may use what
-// tests use. Their names end in "test", as those of the standard library do.
+// isTestKit reports whether the package supports tests, so that it may import what tests
+// import. Its name ends in "test", as in the standard library.
 func isTestKit(importPath string) bool { return strings.HasSuffix(importPath, "test") }
 
 // isOf reports whether the package belongs to the module, of any major version.
@@ -109,10 +109,9 @@ func TestEveryPackageSaysWhatItIs(t *testing.T) {
 	}
 }
 
-// Pebble has one owner, so that its errors, its ways of failing and its options
-// are dealt with in one place. guardfs stands under Pebble, and implements its
-// file system; wreck reads the files of a Pebble that does not open; braidtest and
-// testdisk have such file systems, for tests.
+// Only internal/kv uses Pebble, so that its errors, failures and options are handled in one
+// place. guardfs implements the file system below Pebble; wreck reads the files of a database
+// that Pebble cannot open; braidtest and testdisk provide file systems for tests.
 func TestPebbleIsImportedInFivePlaces(t *testing.T) {
 	owners := []string{module + "/braidtest", module + "/internal/guardfs", module + "/internal/kv", module + "/internal/testdisk", module + "/internal/wreck"}
 	var found []string
@@ -126,8 +125,8 @@ func TestPebbleIsImportedInFivePlaces(t *testing.T) {
 	require.ElementsMatch(t, owners, found)
 }
 
-// A user's program must not carry what only tests need: package testing adds
-// flags to it, and testify adds its own requirements.
+// A user's program must not link packages that only tests need: package testing adds flags, and
+// testify adds its own requirements.
 func TestNoUserLinksTestSupport(t *testing.T) {
 	checked := 0
 	for _, p := range modulePackages(t) {
@@ -143,8 +142,8 @@ func TestNoUserLinksTestSupport(t *testing.T) {
 	require.Positive(t, checked)
 }
 
-// What tests see of package braid, nothing else does: package braid opens that door,
-// and only tests go through it. What tests stand on is linked by tests alone.
+// Only tests use internal/inside, which package braid fills. Only tests import the support of
+// tests.
 func TestOnlyTestsLookInside(t *testing.T) {
 	seen := 0
 	for _, p := range modulePackages(t) {
@@ -161,8 +160,7 @@ func TestOnlyTestsLookInside(t *testing.T) {
 	require.Equal(t, 1, seen)
 }
 
-// What stands on its own stays so: these packages import nothing of the module
-// but those named.
+// These packages stay independent: they import no package of the module except those listed.
 func TestFoundationsStandOnTheirOwn(t *testing.T) {
 	foundations := map[string][]string{
 		"internal/decimal":   nil,
@@ -188,10 +186,10 @@ func TestFoundationsStandOnTheirOwn(t *testing.T) {
 	require.Equal(t, len(foundations), seen, "a package was renamed")
 }
 
-// Module kinesisapi uses what any user can use, and nothing of AWS, tests included. Its
-// test kit, a module of its own, has the SDK. It imports internal packages of kinesisapi,
-// which its path allows; so the two are published at one version (command release sets
-// them together), and neither imports what is internal to the core.
+// Module kinesisapi imports only public packages, and nothing of AWS, even in tests. Its test
+// kit, a module of its own, has the SDK. The kit imports internal packages of kinesisapi, which
+// its path allows, so both are published at one version (command release sets them together).
+// Neither imports internal packages of the core.
 func TestTheProtocolIsBuiltOnThePublicAPI(t *testing.T) {
 	dir := filepath.Join(root, "kinesisapi")
 	files := 0
@@ -216,7 +214,7 @@ func TestTheProtocolIsBuiltOnThePublicAPI(t *testing.T) {
 	require.Greater(t, files, 100)
 }
 
-// goMod is what go mod edit -json says about a module.
+// goMod is the output of go mod edit -json.
 type goMod struct {
 	Module  struct{ Path string }
 	Require []struct {
@@ -237,9 +235,9 @@ func readGoMod(t *testing.T, dir string) (mod goMod) {
 	return mod
 }
 
-// Modules that others fetch require one another at one version, and have nothing that
-// is without effect for others. A program that only serves the protocol has nothing of AWS in
-// the module graph, which command release checks from outside.
+// Published modules require one another at one version, and have no directives that are ignored
+// in dependencies. A program that only serves the protocol has nothing of AWS in its module
+// graph, which command release checks from outside.
 func TestModulesCanBeFetched(t *testing.T) {
 	versions := make(map[string]bool)
 	for _, dir := range []string{".", "kinesisapi", "kinesisapi/kinesistest", "awskinesis", "braidprom", "braidotel", "cmd/braid"} {
@@ -260,8 +258,7 @@ func TestModulesCanBeFetched(t *testing.T) {
 	require.Len(t, versions, 1)
 }
 
-// The core is a library that others carry in their module graphs, so it requires
-// little.
+// The core is in the module graphs of its users, so it requires little.
 func TestTheModuleRequiresFourOthers(t *testing.T) {
 	var direct []string
 	for _, r := range readGoMod(t, ".").Require {

@@ -13,12 +13,11 @@ import (
 
 var released = flag.Bool("released", false, "keep the exported APIs as those of the newest version in the change log")
 
-// releasedDir holds the texts of the exported APIs as the last version had them, and
-// which one that was.
+// releasedDir has the exported APIs of the last version, and its number.
 const releasedDir = "testdata/released"
 
-// A user who upgrades has to learn what to change. So what the last version exported, and is
-// gone or different now, is named in a line of CHANGELOG.md, under Unreleased:
+// A user who upgrades has to learn what to change. So a line of CHANGELOG.md, under Unreleased,
+// names each declaration of the last version that has changed or is gone:
 //
 //   - Migration: `Stream.Describe` is `Stream.Description`.
 //
@@ -61,8 +60,8 @@ func TestMigrationsAreInTheChangeLog(t *testing.T) {
 
 var versions = regexp.MustCompile(`(?m)^## (v\S+)`)
 
-// changeLog returns the newest version in the change log, "" if there is none, and
-// what is said above it.
+// changeLog returns the newest version in the change log, "" if there is none, and the text
+// above it.
 func changeLog(text string) (version, unreleased string) {
 	at := versions.FindStringSubmatchIndex(text)
 	if at == nil {
@@ -73,7 +72,7 @@ func changeLog(text string) (version, unreleased string) {
 
 var migrations = regexp.MustCompile("(?m)^- Migration: .*(?:\n  .*)*")
 
-// unnamed returns the names that no line about a migration has.
+// unnamed returns the names without a line about a migration.
 func unnamed(names []string, unreleased string) (missing []string) {
 	lines := strings.Join(migrations.FindAllString(unreleased, -1), "\n")
 	for _, name := range names {
@@ -84,9 +83,9 @@ func unnamed(names []string, unreleased string) (missing []string) {
 	return missing
 }
 
-// incompatible returns the names of what an exported API had and does not have any
-// more in that form. What is new is compatible, but in an interface. It goes by the
-// text: it may ask for an entry too many, such as for a parameter of another name.
+// incompatible returns the names whose declarations have changed or are gone. New declarations
+// are compatible, except in an interface. It compares text, so it may ask for an unnecessary
+// entry, for instance when a parameter was renamed.
 func incompatible(was, is string) (names []string) {
 	have := make(map[string]bool)
 	for _, d := range declarations(is) {
@@ -100,7 +99,7 @@ func incompatible(was, is string) (names []string) {
 	return names
 }
 
-// declaration is a piece of an exported API that has to stay as it is.
+// declaration is a part of an exported API that must not change.
 type declaration struct{ name, text string }
 
 var (
@@ -109,8 +108,8 @@ var (
 	declared = regexp.MustCompile(`^(?:type|var|const|func(?: \((?:\w+ )?\*?(\w+)\))?) (\w+)`)
 )
 
-// declarations takes the text of an API apart: the fields of a struct and the names of
-// a group stand each for itself, all else as a whole.
+// declarations splits the text of an API: each field of a struct and each name of a group is a
+// declaration, and so is every other whole declaration.
 func declarations(text string) (all []declaration) {
 	for block := range strings.SplitSeq(text, "\n\n") {
 		lines := strings.Split(strings.TrimSpace(block), "\n")
@@ -212,7 +211,7 @@ type Provider interface {
 	golden, err := filepath.Glob("testdata/*.txt")
 	require.NoError(t, err)
 	require.NotEmpty(t, golden)
-	for _, path := range golden { // no kind of declaration is overlooked
+	for _, path := range golden { // no kind of declaration is missed
 		api, err := os.ReadFile(path)
 		require.NoError(t, err)
 		blocks := strings.Split(string(api), "\n\n")[1:]

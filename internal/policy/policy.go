@@ -1,5 +1,4 @@
-// Package policy holds the rules of this repository as tests: what packages may
-// import, what the module may require, what its packages export, and that changes
-// of that say how to migrate. It knows the source tree and must not know what the
-// code does. Nothing calls it; go test does.
+// Package policy has the rules of this repository as tests: the imports of packages, the
+// requirements of modules, the exported APIs and the notes about their changes, the words of
+// texts. It reads the source tree and does not run the code.
 package policy

@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// wording is a turn that makes a reader stop, and its replacement.
+// wording is a phrase that makes a reader stop, and its replacement.
 type wording struct {
 	pattern *regexp.Regexp
 	instead string
@@ -37,8 +37,8 @@ var wordings = []wording{
 	{regexp.MustCompile(`\bslip of the pen\b`), "a misspelled name, a mistake"},
 }
 
-// plainer are turns that the packages in plain no longer have. A package joins them when it
-// is free of these.
+// plainer are checked only in the comments of the directories in plain. Add a directory when it
+// is free of them.
 var plainer = []wording{
 	{regexp.MustCompile(`\bfor want of\b`), "for lack of"},
 	{regexp.MustCompile(`\b(in|out)side of\b`), "inside, outside"},
@@ -54,18 +54,24 @@ var plainer = []wording{
 	{regexp.MustCompile(`\bstands? (in|at|under|behind|before)\b`), "is in, lies in"},
 }
 
-// plain are the directories whose comments are checked for plainer.
+// plain are the directories that are checked for plainer.
 var plain = []string{
-	"", "awskinesis", "awskinesis/capture", "awskinesis/envelope", "consumer", "consumer/leasetest", "consumer/sourcetest",
-	"braidtest", "inspect", "kinesisapi", "kinesisapi/kinesistest", "kpl", "queue", "braidprom", "braidotel",
-	"internal/agenda", "internal/epoch", "internal/guardfs", "internal/layout", "internal/salvage", "internal/tail", "internal/txlog", "internal/wreck",
+	"", "awskinesis", "awskinesis/capture", "awskinesis/envelope", "bench", "braidotel", "braidprom", "braidtest", "consumer",
+	"consumer/leasetest", "consumer/sourcetest", "inspect", "internal/agenda", "internal/browsertest", "internal/childtest",
+	"internal/commit", "internal/companion", "internal/decimal", "internal/epoch", "internal/errorkind", "internal/guardfs",
+	"internal/histogram", "internal/inside", "internal/jsontext", "internal/kv", "internal/layout",
+	"internal/logs", "internal/ondemand", "internal/pebblefacts", "internal/policy", "internal/queuetest",
+	"internal/salvage", "internal/tail", "internal/telemetry", "internal/testdisk", "internal/tools/release",
+	"internal/tools/seeded", "internal/txlog", "internal/uint128", "internal/wake", "internal/wreck",
+	"kinesisapi", "kinesisapi/kinesistest", "kpl", "queue",
 }
 
-// maxComment is how many characters a line of a comment has at most, without its indentation.
+// maxComment is the maximal number of characters in a line of a comment, without its
+// indentation.
 const maxComment = 120
 
-// Text is for readers whose first language may be another one: standard words, subject
-// first. What can be found by machine is found here.
+// Text is for readers whose first language may be another one: standard words, subject first.
+// This test finds what a machine can find.
 func TestWording(t *testing.T) {
 	lines := 0
 	require.NoError(t, filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {

@@ -8,7 +8,7 @@ import (
 	"github.com/braidstream/braid/queue"
 )
 
-// Verb is what a call did to a record.
+// Verb is the effect of a call on a record.
 type Verb string
 
 const (
@@ -31,19 +31,19 @@ const (
 // Call is one call on one record.
 type Call struct {
 	Verb     Verb
-	Begun    int64 // place in the order of all beginnings and ends
+	Begun    int64 // the position in the order of all beginnings and ends
 	Ended    int64
-	From, To time.Duration // since some moment: the call took effect between them
-	Delivery int           // that the call made, or has the receipt of
-	Receives int           // as a receive returned it
+	From, To time.Duration // since a common moment: the call took effect between them
+	Delivery int           // that the call made, or whose receipt it has
+	Receives int           // as the receive returned it
 	Delay    time.Duration // timeout or delay
 	Most     int           // Options.MaxReceives, of an update
 	Err      error         // of the receipt
-	Maybe    bool          // it may have had no effect, and its answer is unknown
+	Maybe    bool          // the answer is unknown, and the call may have had no effect
 }
 
-// Looks reports whether the call has changed nothing, and may have seen what was not durable
-// yet.
+// Looks reports whether the call has changed nothing, and may have seen changes that were not
+// durable yet.
 func (c *Call) Looks() bool {
 	return c.Verb == Missing || c.Verb == MissingDead || c.Verb == AckTx && c.Err != nil
 }
@@ -56,31 +56,31 @@ func (c *Call) String() string {
 	return text + fmt.Sprintf(" receives=%d delay=%v most=%d maybe=%t: %v", c.Receives, c.Delay, c.Most, c.Maybe, c.Err)
 }
 
-// Slack is how far the clock of the queue may be from that of the calls: counters of one
-// moment follow each other, and push it on.
+// Slack is how far the clock of the queue may be ahead of that of the calls: counters of the
+// same moment are consecutive, and push the clock forward.
 const Slack = 50 * time.Microsecond
 
-// Fate is all that the specification knows of a record of a queue.
+// Fate is the state of a record of a queue in the specification.
 type Fate struct {
 	Put, Settled bool
 	Received     bool // at some time
-	Dead         bool // whatever the limit
-	Returned     bool // it was given back: nobody holds it
+	Dead         bool // regardless of the limit
+	Returned     bool // it was returned: no receipt holds it
 	Receives     int
-	Holder       int           // the delivery whose receipt holds it; 0: none
-	Lo, Hi       time.Duration // it is visible again at a moment between them
+	Holder       int           // the delivery whose receipt holds it; 0 for none
+	Lo, Hi       time.Duration // it becomes visible again between them
 	Most         int           // Options.MaxReceives
 }
 
-// When it is not certain whether the visibility timeout has passed, both are possible.
+// When it is uncertain whether the visibility timeout has passed, both are possible.
 
 func (f Fate) canBeHidden(c *Call) bool { return f.Received && c.From < f.Hi+Slack }
 func (f Fate) canBeFree(c *Call) bool   { return !f.Received || c.To+Slack >= f.Lo }
 
 func (f Fate) exhausted() bool { return f.Dead || f.Most > 0 && f.Receives >= f.Most }
 
-// Next returns what may have become of the record after the call; nothing if the call cannot
-// have answered so.
+// Next returns the possible states of the record after the call; none if the call's answer is
+// impossible.
 func (f Fate) Next(c *Call) (after []Fate) {
 	switch is := f.Put && !f.Settled; c.Verb {
 	case Put:
@@ -102,7 +102,7 @@ func (f Fate) Next(c *Call) (after []Fate) {
 		return []Fate{f}
 	case Update:
 		if f.Received && f.exhausted() && !f.Dead && is {
-			if f.canBeFree(c) { // it has died by the old limit
+			if f.canBeFree(c) { // the old limit made it a dead letter
 				died := f
 				died.Dead, died.Most = true, c.Most
 				after = append(after, died)
@@ -125,10 +125,10 @@ func (f Fate) Next(c *Call) (after []Fate) {
 	return f.settle(c)
 }
 
-// settle is Next for what needs a receipt.
+// settle is Next for calls with a receipt.
 func (f Fate) settle(c *Call) []Fate {
 	holds := f.Holder == c.Delivery
-	late := c.Verb == Ack || c.Verb == AckTx || c.Verb == Restore // it need not be in time
+	late := c.Verb == Ack || c.Verb == AckTx || c.Verb == Restore // it may come after the visibility timeout
 	switch {
 	case f.Settled && c.Verb == Ack:
 		return f.onlyIf(c.Err == nil)
@@ -164,7 +164,7 @@ func (f Fate) settle(c *Call) []Fate {
 	panic("no such verb")
 }
 
-// onlyIf returns that nothing has changed, or that the answer is impossible.
+// onlyIf returns the unchanged state, or none if the answer is impossible.
 func (f Fate) onlyIf(possible bool) []Fate {
 	if !possible {
 		return nil
@@ -172,10 +172,10 @@ func (f Fate) onlyIf(possible bool) []Fate {
 	return []Fate{f}
 }
 
-// until hides the record until so long after the call.
+// until hides the record for the delay after the call.
 func (f Fate) until(c *Call, delay time.Duration) Fate {
 	f.Lo, f.Hi = c.From+delay, c.To+delay
-	if delay == 0 { // then there is no doubt
+	if delay == 0 { // then the record is certainly visible
 		f.Lo, f.Hi = c.From-2*Slack, c.From-2*Slack
 	}
 	return f

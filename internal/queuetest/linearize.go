@@ -7,26 +7,26 @@ import (
 	"strings"
 )
 
-// The check of linearizability: a history of a record is what all calls did to it and saw
-// of it, and it must be possible to put these in an order in which each one takes effect at
-// one moment between its beginning and its end, and answers as [Fate] has it.
+// The check of linearizability: the history of a record is a set of calls with their effects
+// and answers. There must be an order of the calls in which each takes effect at one moment
+// between its beginning and its end, and answers as [Fate] says.
 //
-// A history is checked record by record. That is exact for calls that name their records,
-// and keeps the search small: what a receive did not return is judged for each record by
-// itself, and so is a change of the settings.
+// Histories are checked record by record, which keeps the search small, and is exact for calls
+// that name their records. A receive that did not return a record, and a change of the
+// settings, are judged for each record separately.
 
-// calls is a set of calls of a history, by their places.
+// calls is a set of calls of a history, by index.
 type calls [8]uint64
 
 func (s calls) has(i int) bool   { return s[i/64]&(1<<(i%64)) != 0 }
 func (s calls) with(i int) calls { s[i/64] |= 1 << (i % 64); return s }
 
-// search looks for an order of the calls on a record.
+// search finds an order of the calls on a record.
 type search struct {
 	history []Call // by begun
 	tried   map[tried]bool
-	best    int  // the most calls that must have had an effect and could be put in order
-	at      Fate // what became of the record by them
+	best    int  // the largest number of certain calls that could be ordered
+	at      Fate // the record's state after them
 }
 
 type tried struct {
@@ -34,7 +34,8 @@ type tried struct {
 	fate Fate
 }
 
-// Linearize returns what is wrong with the history of a record, which it sorts.
+// Linearize returns an error if no order explains the history of a record. It sorts the
+// history.
 func Linearize(history []Call, most int) error {
 	slices.SortFunc(history, func(a, b Call) int { return int(a.Begun - b.Begun) })
 	s := search{history: history, tried: make(map[tried]bool)}
@@ -47,7 +48,7 @@ func Linearize(history []Call, most int) error {
 	return fmt.Errorf("no order of the calls explains their answers; after %d of them: %+v%s", s.best, s.at, TextOf(history))
 }
 
-// TextOf lists calls, for a person who looks for what is wrong with them.
+// TextOf lists calls for people.
 func TextOf(history []Call) string {
 	var text strings.Builder
 	for i := range history {
@@ -80,7 +81,7 @@ func (s *search) run(done calls, f Fate) bool {
 		}
 		for _, after := range f.Next(c) {
 			if c.Maybe && after == f {
-				continue // it is as if it had not happened
+				continue // as if the call had not happened
 			}
 			if s.run(s.pass(done, c).with(i), after) {
 				return true
@@ -90,9 +91,9 @@ func (s *search) run(done calls, f Fate) bool {
 	return false
 }
 
-// observe does the calls that have seen what there is now: since they change nothing, they
-// are done as early as possible. It returns the end of the first call that must come next,
-// and how many there are that must come.
+// observe runs the calls that only look and match the current state: since they change nothing,
+// they run as early as possible. It returns the end of the first call that must come next, and
+// the number of calls that must still come.
 func (s *search) observe(done *calls, f Fate) (limit int64, left int) {
 	for {
 		limit, left = math.MaxInt64, 0
@@ -117,7 +118,7 @@ func (s *search) observe(done *calls, f Fate) (limit int64, left int) {
 	}
 }
 
-// pass gives up the calls that may have had no effect, and have ended before c began.
+// pass drops the calls that may have had no effect and ended before c began.
 func (s *search) pass(done calls, c *Call) calls {
 	for i := range s.history {
 		if before := &s.history[i]; before.Maybe && before.Ended < c.Begun && !done.has(i) {

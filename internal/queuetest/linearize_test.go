@@ -9,7 +9,7 @@ import (
 	"github.com/braidstream/braid/queue"
 )
 
-// The checker accepts what queues do, and finds what they must not.
+// The checker accepts correct histories and rejects impossible ones.
 func TestLinearize(t *testing.T) {
 	const s = time.Second
 	at := func(n int64, v Verb, from time.Duration, c Call) Call {

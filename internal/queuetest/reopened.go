@@ -9,18 +9,18 @@ import (
 	"github.com/braidstream/braid/queue"
 )
 
-// CheckReopened returns how a queue that was opened after a crash differs from what a crash
-// may leave of it: exactly one of the twins, of the moments before and after what was on its
-// way. It looks at counts; with whole it also waits until all records are visible and receives
-// them. now returns the time by which records age.
+// CheckReopened returns how a queue opened after a crash differs from what the crash may leave:
+// exactly the state of one of the twins, from before and after the operation in flight. It
+// compares counts; with whole it also waits until all records are visible and receives them.
+// now returns the time by which records age.
 //
-// It must run in a bubble, and before anything else has used the queue.
+// It must run in a bubble, before any other use of the queue.
 func CheckReopened(ctx context.Context, q *queue.Queue, now func() time.Duration, twins []*Twin, whole bool) error {
 	might := make([]*Twin, 0, len(twins))
 	for _, tw := range twins {
 		might = append(might, tw.Clone())
 	}
-	// judge keeps those twins that agree.
+	// judge keeps the twins that agree.
 	judge := func(agrees func(*Twin) error) error {
 		counters, err := countersOf(ctx, q.Stream())
 		if err != nil {
@@ -86,7 +86,7 @@ func CheckReopened(ctx context.Context, q *queue.Queue, now func() time.Duration
 	return nil
 }
 
-// countersOf returns the counters of the records that the stream holds.
+// countersOf returns the counters of the stream's records.
 func countersOf(ctx context.Context, s *braid.Stream) (all []uint64, err error) {
 	for r, err := range s.Records(ctx, braid.TrimHorizon()) {
 		if err != nil {

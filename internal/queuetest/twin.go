@@ -12,35 +12,33 @@ import (
 	"github.com/braidstream/braid/queue"
 )
 
-// Twin is a queue as anybody would write it who has no disk and no hurry: the fate of each
-// record, and a look at all of them each time. A real queue does the same beside it, call by
-// call, and the twin judges its answers.
+// Twin is the simplest queue: it has the fate of each record in memory, and scans all of them
+// at each call. A test makes the same calls on a real queue, and the twin judges the answers.
 //
-// Records are known by their counters. Times are since any moment, by the clock by which
-// records age; no record may become visible, or have done so, within Slack of a call: then
-// nobody can say which it is, and [Twin.IsUnsure] reports it. Queues with OrderByKey have no
-// twin.
+// Records are identified by their counters. Times are since an arbitrary moment, by the clock
+// by which records age. No record may become visible within Slack of a call: its visibility
+// would be uncertain, which [Twin.IsUnsure] reports. There are no twins of queues with
+// OrderByKey.
 type Twin struct {
 	MaxReceives       int // negative: records never die
 	MaxInFlight       int
 	VisibilityTimeout time.Duration
 
-	start uint64 // records below are none of the queue's
-	next  uint64 // those below were received, or have gone before they were
+	start uint64 // records below do not belong to the queue
+	next  uint64 // records below were received, or removed before that
 	fates map[uint64]Fate
-	gone  map[uint64]bool // they are not in the stream now
+	gone  map[uint64]bool // records that are no longer in the stream
 	given []Delivery
 }
 
-// Delivery is a receipt that was received.
+// Delivery is a received receipt.
 type Delivery struct {
 	Receipt queue.Receipt
 	Dead    bool // for a dead letter
 	counter uint64
 }
 
-// NewTwin returns the twin of a queue with those settings, which are all given, from a
-// counter on.
+// NewTwin returns the twin of a queue that begins at a counter. All settings must be given.
 func NewTwin(o queue.Options, start uint64) *Twin {
 	return &Twin{
 		MaxReceives: o.MaxReceives, MaxInFlight: o.MaxInFlight, VisibilityTimeout: o.VisibilityTimeout,
@@ -48,8 +46,8 @@ func NewTwin(o queue.Options, start uint64) *Twin {
 	}
 }
 
-// Clone returns a twin that goes its own way. It has no receipts, and what follows from the
-// stream it learns by [Twin.Stream].
+// Clone returns an independent copy without receipts. Call [Twin.Stream] to tell it the records
+// of the stream.
 func (tw *Twin) Clone() *Twin {
 	other := *tw
 	other.fates, other.gone, other.given = make(map[uint64]Fate), make(map[uint64]bool), nil
@@ -61,8 +59,8 @@ func (tw *Twin) Clone() *Twin {
 	return &other
 }
 
-// Choose returns up to four deliveries of different records, mostly new ones, and mostly dead
-// letters if dead is set.
+// Choose returns up to four deliveries of different records, mostly recent ones, and mostly
+// dead letters if dead is set.
 func (tw *Twin) Choose(random *rand.Rand, dead bool) (chosen []Delivery) {
 	from := 0
 	if random.IntN(4) > 0 {
@@ -81,8 +79,8 @@ func (tw *Twin) Choose(random *rand.Rand, dead bool) (chosen []Delivery) {
 	return chosen
 }
 
-// Stream has the twin know which records the stream holds. What is not among them has left the
-// queue, but comes back with the stream's record if no commit of the queue has come between.
+// Stream sets the records that the stream has. All others have left the queue; one that returns
+// to the stream returns to the queue, unless the queue has committed in between.
 func (tw *Twin) Stream(counters []uint64) {
 	clear(tw.gone)
 	for c := range tw.fates {
@@ -109,8 +107,8 @@ func (tw *Twin) Unread() (counters []uint64) {
 	return counters
 }
 
-// committed notes that the queue has committed something: with that, it forgets the records
-// that were received and have gone.
+// committed notes a commit of the queue, with which it forgets received records that the stream
+// has lost.
 func (tw *Twin) committed() {
 	for c := range tw.gone {
 		if tw.fates[c].Received {
@@ -119,16 +117,16 @@ func (tw *Twin) committed() {
 	}
 }
 
-// Reopened notes that the database was closed and opened again, or has crashed.
+// Reopened notes that the database was reopened after a close or a crash.
 func (tw *Twin) Reopened(now time.Duration) {
-	const most = 12 * time.Hour // the clock may have gone back by more
+	const most = 12 * time.Hour // the clock may have been set back by more
 	for c, f := range tw.fates {
 		f.Lo, f.Hi = min(f.Lo, now+most), min(f.Hi, now+most)
 		tw.fates[c] = f
 	}
 }
 
-// IsUnsure reports whether it is not certain if some record is visible.
+// IsUnsure reports whether the visibility of some record is uncertain.
 func (tw *Twin) IsUnsure(now time.Duration) bool {
 	for _, f := range tw.fates {
 		if !f.Settled && f.Received && (f.Lo-now).Abs() <= Slack {
@@ -138,7 +136,7 @@ func (tw *Twin) IsUnsure(now time.Duration) bool {
 	return false
 }
 
-// Visible returns when all records are visible that the queue has now.
+// Visible returns the time at which all current records of the queue are visible.
 func (tw *Twin) Visible() (at time.Duration) {
 	for _, f := range tw.fates {
 		at = max(at, f.Hi)
@@ -152,7 +150,7 @@ func (f Fate) isDead(now time.Duration) bool {
 	return f.Dead || f.Received && !f.isHidden(now) && f.exhausted()
 }
 
-// unsettled calls fn for each record that the queue has, oldest first.
+// unsettled calls fn for each record of the queue, oldest first.
 func (tw *Twin) unsettled(fn func(counter uint64, f Fate)) {
 	for _, c := range slices.Sorted(maps.Keys(tw.fates)) {
 		if f := tw.fates[c]; !f.Settled && !tw.gone[c] {
@@ -161,8 +159,8 @@ func (tw *Twin) unsettled(fn func(counter uint64, f Fate)) {
 	}
 }
 
-// Check returns how a description of the queue, made between two moments, differs from what it
-// should be.
+// Check returns how a description of the queue, made between two moments, differs from the
+// right one.
 func (tw *Twin) Check(d *queue.Description, from, to time.Duration) error {
 	var want queue.Description
 	var oldest, oldestDead uint64
@@ -206,10 +204,11 @@ func checkAge(what string, age time.Duration, counter uint64, from, to time.Dura
 	return nil
 }
 
-// Receive returns what is wrong with the records that a receive of up to n without a wait has
-// returned. Without whole, as in queue.ReceiveOptions, it may return fewer than there are.
+// Receive returns an error if a receive of up to n records, without a wait, cannot have
+// returned these. Without whole, as in queue.ReceiveOptions, it may return fewer than are
+// visible.
 func (tw *Twin) Receive(now time.Duration, n int, timeout time.Duration, dead, whole bool, records []queue.Record) error {
-	var fresh, again []uint64 // that can be received, oldest first
+	var fresh, again []uint64 // receivable records, oldest first
 	room := tw.MaxInFlight
 	tw.unsettled(func(c uint64, f Fate) {
 		switch hidden := f.isHidden(now); {
@@ -254,7 +253,7 @@ func (tw *Twin) Receive(now time.Duration, n int, timeout time.Duration, dead, w
 	return nil
 }
 
-// do has a call take effect on a record, and returns why it cannot have answered so.
+// do applies a call to a record, and returns an error if its answer is impossible.
 func (tw *Twin) do(counter uint64, c *Call) error {
 	f := tw.fates[counter]
 	after := f.Next(c)
@@ -265,8 +264,8 @@ func (tw *Twin) do(counter uint64, c *Call) error {
 	return nil
 }
 
-// Settle returns what is wrong with the answer of a call with receipts of deliveries, each of
-// another record: err. dead says that it was one for dead letters.
+// Settle returns an error if a call with receipts of different records cannot have returned
+// err. dead says that the call was one for dead letters.
 func (tw *Twin) Settle(now time.Duration, verb Verb, delay time.Duration, dead bool, with []Delivery, err error) error {
 	var refused *queue.ReceiptsError
 	if err != nil && !errors.As(err, &refused) {
@@ -279,7 +278,7 @@ func (tw *Twin) Settle(now time.Duration, verb Verb, delay time.Duration, dead b
 		}
 	}
 	on := tw
-	if verb == AckTx && err != nil { // nothing has happened
+	if verb == AckTx && err != nil { // no effect
 		on = new(Twin)
 		*on = *tw
 		on.fates = maps.Clone(tw.fates)
@@ -303,7 +302,7 @@ func (tw *Twin) Settle(now time.Duration, verb Verb, delay time.Duration, dead b
 	return nil
 }
 
-// RestoreAll returns what is wrong with a call that has restored n dead letters.
+// RestoreAll returns an error if a call cannot have restored n dead letters.
 func (tw *Twin) RestoreAll(now time.Duration, n int) error {
 	want := 0
 	tw.committed()
@@ -320,7 +319,7 @@ func (tw *Twin) RestoreAll(now time.Duration, n int) error {
 	return err
 }
 
-// Update notes that the queue has another limit of receives.
+// Update sets the queue's limit of receives.
 func (tw *Twin) Update(now time.Duration, most int) error {
 	tw.committed()
 	tw.MaxReceives = most

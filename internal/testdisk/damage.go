@@ -9,7 +9,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// Tables returns the paths of the tables in a directory, in their order.
+// Tables returns the paths of the tables in a directory, in order.
 func Tables(mem *vfs.MemFS, dir string) (paths []string, err error) {
 	names, err := mem.List(dir)
 	for _, name := range names {
@@ -21,8 +21,8 @@ func Tables(mem *vfs.MemFS, dir string) (paths []string, err error) {
 	return paths, err
 }
 
-// Find returns the table of a directory that holds the text, its content, and where
-// in it the text begins. To change the content is to damage the table.
+// Find returns the path and the content of the table in a directory that has the text, and the
+// offset of the text in it. A test damages the table by writing a changed content.
 func Find(mem *vfs.MemFS, dir string, text []byte) (table string, content []byte, at int, err error) {
 	tables, err := Tables(mem, dir)
 	if err != nil {

@@ -11,11 +11,10 @@ import (
 // Op is an operation of a disk.
 type Op struct {
 	errorfs.Op
-	Index int // how many operations had changed files before; -1 if this one changes none
+	Index int // the number of earlier operations that changed files; -1 if this one changes none
 }
 
-// Changes reports whether the operation changes a file or a directory. A close does
-// not.
+// Changes reports whether the operation changes a file or a directory. A close changes none.
 func (op Op) Changes() bool {
 	return op.Kind.ReadOrWrite() == errorfs.OpIsWrite && op.Kind != errorfs.OpFileClose
 }
@@ -45,7 +44,7 @@ func (op Op) OnTable() bool { return strings.HasSuffix(op.Path, ".sst") }
 // OnManifest reports whether the operation is on a manifest.
 func (op Op) OnManifest() bool { return strings.HasPrefix(path.Base(op.Path), "MANIFEST-") }
 
-// File names the kind of file that the operation is on.
+// File returns the kind of file that the operation is on.
 func (op Op) File() string {
 	base := path.Base(op.Path)
 	switch {
@@ -66,7 +65,7 @@ func (op Op) File() string {
 	}
 }
 
-// Change names what an operation that changes a file does.
+// Change returns the verb of an operation that changes a file.
 func (op Op) Change() string {
 	names := map[errorfs.OpKind]string{
 		errorfs.OpCreate:          "create",

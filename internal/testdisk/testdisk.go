@@ -1,9 +1,8 @@
-// Package testdisk is a disk for tests: each of its operations can be watched, held
-// up, or made to fail, and what a power cut would leave of it can be taken at any
-// moment.
+// Package testdisk is a disk for tests: each operation can be observed, blocked, or made to
+// fail, and the state after a power cut can be taken at any moment.
 //
-// It knows Pebble's file systems and nothing of braid, so that the tests of every
-// package can stand on it. Nothing that ships does.
+// It knows Pebble's file systems and nothing of braid, so that the tests of every package can
+// use it. Only tests import it.
 package testdisk
 
 import (
@@ -14,12 +13,12 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 )
 
-// Disk is a file system that asks before each operation. It may be used by any
-// number of goroutines.
+// Disk is a file system that calls a function before each operation. It is safe for concurrent
+// use.
 type Disk struct {
 	vfs.FS
 
-	// Mem is where the files are, whose operations nobody hears of; nil for a disk
+	// Mem holds the files; operations on it directly are not observed. It is nil for a disk
 	// over another file system.
 	Mem *vfs.MemFS
 
@@ -27,15 +26,15 @@ type Disk struct {
 	counts  [errorfs.OpFileFlush + 1]atomic.Int64 // by kind, since the last Before
 	before  atomic.Pointer[func(Op) error]
 	holding atomic.Pointer[hold]
-	held    chan struct{} // has a token once an operation is held
+	held    chan struct{} // has a token once an operation is blocked
 
 	mu     sync.Mutex // guards the field below
 	failed *Op        // the first operation that was made to fail
 }
 
-// hold is what makes operations wait.
+// hold is one call of Hold.
 type hold struct {
-	over chan struct{} // closed when they go on
+	over chan struct{} // closed by release
 
 	mu    sync.Mutex // held while match is called
 	match func(Op) bool
@@ -47,11 +46,11 @@ func (h *hold) matches(op Op) bool {
 	return h.match(op)
 }
 
-// New returns an empty disk in memory, which forgets in a power cut what was not
-// synced.
+// New returns an empty disk in memory, which loses everything that was not synced in a power
+// cut.
 func New() *Disk { return On(vfs.NewCrashableMem()) }
 
-// On returns a disk with the files of mem, in which operations succeed.
+// On returns a disk with the files of mem, on which all operations succeed.
 func On(mem *vfs.MemFS) *Disk {
 	d := Over(mem)
 	d.Mem = mem
@@ -94,8 +93,8 @@ func (d *Disk) ask(fsOp errorfs.Op) error {
 	return err
 }
 
-// ReuseForWrite is part of vfs.FS. The file that errorfs returns is one whose
-// operations it asks nobody about, and Pebble's logs are such files after a while.
+// ReuseForWrite implements vfs.FS. The file that errorfs returns does not call the injector,
+// and Pebble's logs are reused files after a while.
 func (d *Disk) ReuseForWrite(oldname, newname string, category vfs.DiskWriteCategory) (vfs.File, error) {
 	f, err := d.FS.ReuseForWrite(oldname, newname, category)
 	if err != nil {
@@ -107,9 +106,8 @@ func (d *Disk) ReuseForWrite(oldname, newname string, category vfs.DiskWriteCate
 	})), nil
 }
 
-// Before has fn called before each operation from now on, by the goroutine that it
-// is of; the operation fails with the error that fn returns. nil ends it, and all
-// operations succeed. Count begins anew.
+// Before sets fn, which is called before each operation, by the operation's goroutine; an error
+// of fn fails the operation. With a nil fn all operations succeed. Before resets Count.
 func (d *Disk) Before(fn func(Op) error) {
 	for kind := range d.counts {
 		d.counts[kind].Store(0)
@@ -121,8 +119,7 @@ func (d *Disk) Before(fn func(Op) error) {
 	d.before.Store(&fn)
 }
 
-// FailOnce makes the first operation that matches fail, and FailAlways each one. They
-// return how many have matched.
+// FailOnce makes the first matching operation fail. The counter that it returns counts matches.
 func (d *Disk) FailOnce(match func(Op) bool, err error) (matched *atomic.Int64) {
 	matched = new(atomic.Int64)
 	d.Before(func(op Op) error {
@@ -134,7 +131,7 @@ func (d *Disk) FailOnce(match func(Op) bool, err error) (matched *atomic.Int64) 
 	return matched
 }
 
-// FailAlways is described at FailOnce.
+// FailAlways makes every matching operation fail. The counter that it returns counts matches.
 func (d *Disk) FailAlways(match func(Op) bool, err error) (matched *atomic.Int64) {
 	matched = new(atomic.Int64)
 	d.Before(func(op Op) error {
@@ -147,14 +144,13 @@ func (d *Disk) FailAlways(match func(Op) bool, err error) (matched *atomic.Int64
 	return matched
 }
 
-// Hold makes the operations that match wait until release is called, which is to be
-// done once. Another Hold takes its place for operations that begin later. match is
-// called by one goroutine at a time.
+// Hold blocks matching operations until release is called, once. Another Hold replaces it for
+// operations that begin later. match is called by one goroutine at a time.
 func (d *Disk) Hold(match func(Op) bool) (release func()) {
 	h := &hold{match: match, over: make(chan struct{})}
 	d.holding.Store(h)
 	select {
-	case <-d.held: // of the one before
+	case <-d.held: // of the Hold before
 	default:
 	}
 	return func() {
@@ -163,14 +159,14 @@ func (d *Disk) Hold(match func(Op) bool) (release func()) {
 	}
 }
 
-// Held returns a channel that has a token once an operation waits since the last Hold.
+// Held returns a channel that receives a token once the current Hold blocks an operation.
 func (d *Disk) Held() <-chan struct{} { return d.held }
 
-// Changes returns how many operations have changed files, or tried to.
+// Changes returns the number of operations that have changed files, or tried to.
 func (d *Disk) Changes() int { return int(d.changes.Load()) }
 
-// Count returns how many operations of a kind were asked for since the last call of
-// Before, or of what calls it.
+// Count returns the number of operations of a kind since the last call of Before or of a method
+// that calls it.
 func (d *Disk) Count(kind errorfs.OpKind) int { return int(d.counts[kind].Load()) }
 
 // Failed returns the first operation that was made to fail.
@@ -183,6 +179,6 @@ func (d *Disk) Failed() (op Op, ok bool) {
 	return *d.failed, true
 }
 
-// PowerCut returns a disk as this one in memory would be after a power cut: with what
-// was synced, and nothing else.
+// PowerCut returns the disk after a power cut: with everything that was synced, and nothing
+// else. The disk must be in memory.
 func (d *Disk) PowerCut() *Disk { return On(d.Mem.CrashClone(vfs.CrashCloneCfg{})) }

@@ -1,7 +1,6 @@
-// Package uint128 is the arithmetic of hash keys: unsigned integers of 128 bits
-// with their order, the few operations that dividing a range among shards
-// needs, and their text and byte forms. It knows numbers and must not know
-// streams. Its callers are internal/layout, which stores the numbers, and
+// Package uint128 is the arithmetic of hash keys: unsigned integers of 128 bits with their
+// order, the few operations for dividing a range among shards, and their text and byte forms.
+// It knows numbers, not streams. Its callers are internal/layout, which stores the numbers, and
 // package braid, which gives them a meaning.
 package uint128
 
@@ -16,8 +15,7 @@ import (
 // Uint128 is the number Hi·2^64 + Lo. The zero value is 0. Values can be
 // compared with ==, and be keys of maps.
 //
-// Arithmetic is modulo 2^128, as that of Go's own unsigned integers is modulo
-// their size.
+// Arithmetic is modulo 2^128, like that of Go's own unsigned integers.
 type Uint128 struct{ Hi, Lo uint64 }
 
 // Max is the largest number, 2^128-1.
@@ -59,12 +57,11 @@ func (n Uint128) AddOne() Uint128 { return n.Add(Uint128{Lo: 1}) }
 // SubOne returns the number before n; before 0 comes [Max].
 func (n Uint128) SubOne() Uint128 { return n.Sub(Uint128{Lo: 1}) }
 
-// Step returns floor(2^128/n), the size of the equal parts when n shards divide
-// the whole space. n must be at least 1. Step(1) is the space itself: 2^128,
-// which is 0 modulo 2^128, so that adding it to 0 leads back to 0.
+// Step returns floor(2^128/n), the size of each part when n shards divide the whole space
+// equally. n must be at least 1. Step(1) is 2^128, the whole space, which is 0 modulo 2^128.
 func Step(n uint64) Uint128 {
-	// 2^128 has no representation here, so divide 2^128-1 and make up for the
-	// missing one: it matters just when the remainder is as large as can be.
+	// 2^128 does not fit, so divide 2^128-1 and correct for the missing 1: it matters only when
+	// the remainder is n-1.
 	hi, r := Max.Hi/n, Max.Hi%n
 	lo, r := bits.Div64(r, Max.Lo, n)
 	step := Uint128{hi, lo}
@@ -74,8 +71,8 @@ func Step(n uint64) Uint128 {
 	return step
 }
 
-// Midpoint returns floor((a+b)/2), the sum not being cut to 128 bits. For a < b
-// it lies in [a, b), in whichever order they are given.
+// Midpoint returns floor((a+b)/2) without overflow of the sum. The order of a and b does not
+// matter; for a < b the result is in [a, b).
 func Midpoint(a, b Uint128) Uint128 {
 	lo, carry := bits.Add64(a.Lo, b.Lo, 0)
 	hi, carry := bits.Add64(a.Hi, b.Hi, carry)
@@ -91,8 +88,8 @@ func (n Uint128) String() string {
 // Append appends the decimal form to dst.
 func (n Uint128) Append(dst []byte) []byte { return decimal.Append(dst, 0, n.Hi, n.Lo) }
 
-// Parse is the inverse of [Uint128.String]: it takes 0 to 2^128-1 in digits,
-// without sign and leading zeros.
+// Parse is the inverse of [Uint128.String]: it accepts the digits of 0 to 2^128-1, without sign
+// or leading zeros.
 func Parse(text string) (Uint128, error) {
 	above, hi, lo, err := decimal.Parse(text)
 	if err == nil && above != 0 {

@@ -17,7 +17,7 @@ func bigOf(n uint128.Uint128) *big.Int {
 	return hi.Lsh(hi, 64).Or(hi, new(big.Int).SetUint64(n.Lo))
 }
 
-// samples are numbers at which carries begin and end.
+// samples are numbers at the limits of carries.
 func samples() []uint128.Uint128 {
 	words := []uint64{0, 1, 2, 9, 10, 1<<32 - 1, 1 << 32, 1<<63 - 1, 1 << 63, 1<<63 + 1, 1<<64 - 2, 1<<64 - 1}
 	var all []uint128.Uint128

@@ -1,18 +1,18 @@
-// Package wake has what one goroutine wakes others with: a [Bell] wakes one that works
-// when there is something to do, a [Signal] all that wait for something to happen.
+// Package wake has two ways to wake goroutines: a [Bell] wakes one goroutine when it has work
+// to do, and a [Signal] wakes all goroutines that wait for an event.
 package wake
 
 import "sync"
 
-// Bell wakes one goroutine. Rings while it is at work count as one, and are not lost: it
-// works once more. It comes from [NewBell]. Copies are the same bell.
+// Bell wakes one goroutine. Rings while it works count as one, and are not lost: it works once
+// more. Make it with [NewBell]. Copies are the same bell.
 type Bell struct{ token chan struct{} }
 
 // NewBell makes a bell that has not rung.
 func NewBell() Bell { return Bell{make(chan struct{}, 1)} }
 
-// Ring wakes the goroutine, now or when it next receives from C. It never waits, and
-// may be called from any goroutine.
+// Ring wakes the goroutine, now or when it next receives from C. It never waits, and is safe
+// for concurrent use.
 func (b Bell) Ring() {
 	select {
 	case b.token <- struct{}{}:
@@ -20,7 +20,7 @@ func (b Bell) Ring() {
 	}
 }
 
-// Forget makes a bell that has rung one that has not.
+// Forget discards a ring that was not received yet.
 func (b Bell) Forget() {
 	select {
 	case <-b.token:
@@ -28,11 +28,11 @@ func (b Bell) Forget() {
 	}
 }
 
-// C returns the channel that the goroutine receives from: a value when the bell has
-// rung since the last one. It is never closed.
+// C returns the channel on which the goroutine receives a value if the bell has rung since the
+// last one. It is never closed.
 func (b Bell) C() <-chan struct{} { return b.token }
 
-// IsClosed reports whether a channel is closed on which nothing is ever sent.
+// IsClosed reports whether the channel is closed. No value may ever be sent on it.
 func IsClosed(ch <-chan struct{}) bool {
 	select {
 	case <-ch:
@@ -42,9 +42,9 @@ func IsClosed(ch <-chan struct{}) bool {
 	}
 }
 
-// Signal wakes all goroutines that wait for something to happen, again and again. One
-// that waits takes the channel first and then looks whether it has to: so nothing can be
-// missed. The zero value is ready for use, by any number of goroutines.
+// Signal wakes all goroutines that wait for an event, each time that it happens. A waiter calls
+// Wait first and then checks whether it still has to wait, so it cannot miss an event. The zero
+// value is ready for use, by any number of goroutines.
 type Signal struct {
 	mu sync.Mutex    // guards the field below
 	ch chan struct{} // closed by the next Raise; nil while nobody waits
@@ -60,7 +60,7 @@ func (s *Signal) Wait() <-chan struct{} {
 	return s.ch
 }
 
-// Raise wakes all who wait now.
+// Raise wakes all current waiters.
 func (s *Signal) Raise() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

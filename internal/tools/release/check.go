@@ -15,9 +15,9 @@ import (
 //go:embed testdata/stranger_test.go.txt
 var strangersTest []byte
 
-// check acts as a stranger: it packs the modules into a proxy of its own, and has a new
-// module outside of the repository fetch them, build and run the first program of the
-// README, and build and run a test with the test kit.
+// check acts as a user: it packs the modules into a proxy of its own. A new module outside the
+// repository fetches them, builds and runs the first program of the README, and builds and runs
+// a test with the test kit.
 func check(modules []module) (err error) {
 	version, err := contentVersion(modules)
 	if err != nil {
@@ -113,14 +113,14 @@ func servesWithoutAWS(s *stranger, modules []module) error {
 	return nil
 }
 
-// stranger is a module that fetches ours.
+// stranger is a user's module that fetches ours.
 type stranger struct {
 	dir     string
 	proxies []string
 	version string // of ours
 }
 
-// begin makes the module, with one file.
+// begin makes the module with one file.
 func (s *stranger) begin(name string, content []byte) error {
 	if err := os.MkdirAll(s.dir, 0o755); err != nil {
 		return err
@@ -131,9 +131,9 @@ func (s *stranger) begin(name string, content []byte) error {
 	return s.run("mod", "init", "example.com/stranger")
 }
 
-// get fetches the modules, and what the module's file needs beside them. They are
-// downloaded first: go get looks for a package of a nested module in the core alone, if
-// the cache has that version of the core and not of the nested module.
+// get fetches the modules, and the other imports of the module's file. It downloads the modules
+// first: if the cache has that version of the core but not of a nested module, go get looks for
+// a package of the nested module only in the core.
 func (s *stranger) get(modules ...module) error {
 	var versions []string
 	for _, m := range modules {

@@ -1,6 +1,5 @@
-// Command release prepares a version of all published modules, and checks that a
-// stranger could use them: somebody who has nothing of this repository and fetches the
-// modules by go get.
+// Command release prepares a version of all published modules, and checks that a user who has
+// no copy of this repository can fetch them with go get.
 //
 //	release check           pack the modules as they are, and use them from outside
 //	release tidy            go mod tidy in all modules, against the modules as they are
@@ -59,7 +58,7 @@ func command(dir string, proxies []string, args ...string) *exec.Cmd {
 		"GOWORK=off",
 		"GOFLAGS=-mod=mod",
 		"GOPROXY="+strings.Join(proxies, ","),
-		"GONOSUMDB="+prefix, // its own versions are in no checksum database
+		"GONOSUMDB="+prefix, // its versions are in no checksum database
 		"GONOPROXY=none",
 		"GOPRIVATE=")
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr

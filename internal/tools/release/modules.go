@@ -11,14 +11,13 @@ import (
 	"golang.org/x/mod/modfile"
 )
 
-// prefix is the path of the core module, with which the paths of all others begin.
+// prefix is the path of the core module, and the beginning of all others' paths.
 const prefix = "github.com/braidstream/braid"
 
-// published are the directories of the modules that can be fetched, each after those
-// that it requires.
+// published are the directories of the published modules, each after those that it requires.
 var published = []string{".", "kinesisapi", "kinesisapi/kinesistest", "awskinesis", "braidprom", "braidotel", "cmd/braid"}
 
-// module is one that can be fetched.
+// module is a published module.
 type module struct {
 	path string
 	root string // of the repository
@@ -29,8 +28,8 @@ type module struct {
 // tag returns the name of the tag that publishes a version of the module.
 func (m module) tag(version string) string { return path.Join(m.sub, version) }
 
-// readModules reads the go.mod files of the modules in these directories below root, and
-// checks that they can be used by others.
+// readModules reads the go.mod files of the modules in these directories below root, and checks
+// that others can use them.
 func readModules(root string, subs []string) (modules []module, err error) {
 	for _, sub := range subs {
 		m := module{root: root, dir: filepath.Join(root, filepath.FromSlash(sub)), sub: sub}
@@ -65,7 +64,7 @@ func (m module) read() (*modfile.File, error) {
 	return modfile.Parse(name, data, nil)
 }
 
-// at returns the module's go.mod with that version of the others.
+// at returns the module's go.mod with that version of the other modules.
 func (m module) at(version string) ([]byte, error) {
 	file, err := m.read()
 	if err != nil {

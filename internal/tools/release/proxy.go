@@ -26,7 +26,7 @@ type proxy struct{ dir string }
 // sums are the lines of a go.sum for one version of a module.
 type sums struct{ zip, mod string }
 
-// add packs a module, as it is on the disk, with that version of it and of all others.
+// add packs a module as it is on disk, at that version, requiring the others at that version.
 func (p proxy) add(m module, version string) (s sums, err error) {
 	escaped, err := mod.EscapePath(m.path)
 	if err != nil {
@@ -79,7 +79,7 @@ func (m module) pack(name, version string, goMod []byte) (err error) {
 			return err
 		}
 	}
-	if !slices.Contains(files, license) { // then the go command takes that of the repository
+	if !slices.Contains(files, license) { // the go command uses that of the repository
 		if err := copyFile(filepath.Join(dir, license), filepath.Join(m.root, license)); err != nil {
 			return err
 		}
@@ -96,8 +96,8 @@ func (m module) pack(name, version string, goMod []byte) (err error) {
 
 const license = "LICENSE"
 
-// files returns what is packed of the module, below its directory: what git has, or
-// would add.
+// files returns the packed files of the module, relative to its directory: those that git has
+// or would add.
 func (m module) files() (names []string, err error) {
 	cmd := exec.Command("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
 	cmd.Dir = m.dir
@@ -131,8 +131,8 @@ func copyFile(to, from string) error {
 	return errors.Join(os.MkdirAll(filepath.Dir(to), 0o755), os.WriteFile(to, data, 0o644))
 }
 
-// contentVersion returns a version that names the content of all modules. The go command
-// keeps what it has fetched for good, so other content must be another version.
+// contentVersion returns a version that identifies the content of all modules. The go command
+// caches versions forever, so each content needs a version of its own.
 func contentVersion(modules []module) (string, error) {
 	all := sha256.New()
 	for _, m := range modules {
@@ -170,7 +170,7 @@ func forget(modules []module, version string) error {
 	return failed
 }
 
-// writable lets the directories of a tree in the go command's cache be changed.
+// writable makes a directory tree in the go command's cache writable.
 func writable(tree string) error {
 	return filepath.WalkDir(tree, func(path string, entry fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
@@ -183,7 +183,7 @@ func writable(tree string) error {
 	})
 }
 
-// otherProxies are those that the go command takes modules from.
+// otherProxies are the proxies from which the go command fetches modules.
 func otherProxies() ([]string, error) {
 	list, err := goEnv("GOPROXY")
 	return strings.Split(list, ","), err

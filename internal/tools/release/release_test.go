@@ -34,7 +34,7 @@ func read(t *testing.T, path ...string) string {
 	return string(data)
 }
 
-// same checks a text that is meant to be seen as a whole.
+// same compares whole texts.
 func same(t *testing.T, what, got, want string) {
 	t.Helper()
 	if got != want {
@@ -199,8 +199,8 @@ func TestSetRefusesBadVersions(t *testing.T) {
 	same(t, "go.mod", read(t, root, "go.mod"), coreMod)
 }
 
-// The sums are those of the files that are committed after it, with the repository's
-// license in each module, and without what git does not have.
+// The sums are those of the files that are committed afterwards, with the repository's license
+// in each module, and without files that git ignores.
 func TestSet(t *testing.T) {
 	root := write(t, map[string]string{
 		"go.mod": coreMod, "core.go": "package braid\n", "go.sum": "", "LICENSE": "Do as you like.\n",

@@ -15,8 +15,8 @@ import (
 )
 
 // set writes the version into the go.mod and go.sum of every module and into go.work, and
-// prints the tags that publish it. The commit that is tagged has to be the one with these
-// changes and no others: the sums are of these files.
+// prints the tags that publish it. The tagged commit must have exactly these changes, because
+// the sums are of these files.
 func set(modules []module, version string) (err error) {
 	if semver.Canonical(version) != version || semver.Major(version) > "v1" {
 		return fmt.Errorf("%q must be a version such as v0.2.0, below v2", version)
@@ -35,7 +35,7 @@ func set(modules []module, version string) (err error) {
 		return errors.Join(err, fmt.Errorf("everything must be committed first:\n%s", out))
 	}
 	if err := setWorkspace(filepath.Join(root, "go.work"), version); err != nil {
-		return err // before the core is packed, of which that file is a part
+		return err // before the core is packed, which contains that file
 	}
 	dir, err := os.MkdirTemp("", "release-set-")
 	if err != nil {
@@ -44,7 +44,7 @@ func set(modules []module, version string) (err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	p := proxy{dir}
 	known := make(map[string]sums)
-	for _, m := range modules { // each after those that it requires, whose sums it needs
+	for _, m := range modules { // each after those that it requires, because it needs their sums
 		goMod, err := m.at(version)
 		if err != nil {
 			return err
@@ -71,7 +71,7 @@ func hasSection(changes []byte, version string) bool {
 	return regexp.MustCompile(`(?m)^## ` + regexp.QuoteMeta(version) + ` — \d{4}-\d{2}-\d{2}$`).Match(changes)
 }
 
-// setWorkspace has go.work replace the version of our modules.
+// setWorkspace replaces that version of our modules in go.work.
 func setWorkspace(name, version string) error {
 	data, err := os.ReadFile(name)
 	if err != nil {
@@ -96,8 +96,8 @@ func setWorkspace(name, version string) error {
 	return os.WriteFile(name, modfile.Format(file.Syntax), 0o644)
 }
 
-// setSums writes the known sums of those of our modules that this one requires into its
-// go.sum, in place of all that it has of them.
+// setSums replaces all sums of our modules in this module's go.sum by the known sums of those
+// that it requires.
 func (m module) setSums(version string, known map[string]sums) error {
 	file, err := m.read()
 	if err != nil {
@@ -129,9 +129,9 @@ func pathOf(line string) string {
 	return path
 }
 
-// tidy runs go mod tidy in every published module, as if the versions that their go.mod
-// files name were published as the modules are now. It uses a cache of its own, so that
-// those versions are not taken for the published ones later.
+// tidy runs go mod tidy in every published module, as if the modules in this state were
+// published under the versions that their go.mod files name. It uses a separate cache, so that
+// these versions never pass for the published ones.
 func tidy(modules []module) (err error) {
 	dir, err := os.MkdirTemp("", "release-tidy-")
 	if err != nil {
@@ -150,7 +150,7 @@ func tidy(modules []module) (err error) {
 	}
 	proxies = append([]string{fileURL(p.dir), fileURL(filepath.Join(fetched, "cache", "download"))}, proxies...)
 	for _, m := range modules {
-		if err := m.dropSums(); err != nil { // those of a release
+		if err := m.dropSums(); err != nil { // the sums of a release
 			return err
 		}
 		cmd := command(m.dir, proxies, "mod", "tidy")
@@ -168,10 +168,10 @@ func tidy(modules []module) (err error) {
 	return nil
 }
 
-// dropSums removes the sums of our own modules, which only a release knows.
+// dropSums removes the sums of our own modules, which exist only for a release.
 func (m module) dropSums() error { return m.setSums("", nil) }
 
-// required returns the version of the module that the others require.
+// required returns the version of the module in the requirements of the others.
 func (m module) required(modules []module) string {
 	for _, other := range modules {
 		file, err := other.read()
@@ -184,5 +184,5 @@ func (m module) required(modules []module) string {
 			}
 		}
 	}
-	return "v0.0.0" // of one that none requires
+	return "v0.0.0" // no other module requires it
 }

@@ -16,30 +16,30 @@ import (
 	"time"
 )
 
-// timeLimit is how long a test may take to find a fault, and to pass without it. Building is
-// not counted.
+// timeLimit is how long a test may take to find a fault, and to pass without it. Building does
+// not count.
 const timeLimit = 60 * time.Second
 
-// fault is a bug that somebody could have written.
+// fault is a plausible bug.
 type fault struct {
 	name    string // kebab-case
 	what    string // what the code does wrong, for the table
 	promise string // what it breaks
 	edits   []edit
 	test    test
-	finds   string // regular expression of what the test says when it finds the fault
-	quick   bool   // it is one of those for every commit, which together take less than a minute
+	finds   string // regular expression that matches the test's output when it finds the fault
+	quick   bool   // planted for every commit; all quick faults together take less than a minute
 }
 
-// edit is a change of a file. The old text must be in the file exactly once: so a fault whose
-// code has changed fails loudly, and does not turn into one that changes nothing.
+// edit is a change of a file. The old text must be in the file exactly once, so that a fault
+// whose code has changed fails loudly instead of changing nothing.
 type edit struct{ file, old, new string }
 
 // test is a run of one package's tests. It is comparable.
 type test struct {
 	dir   string // of the package, from the root of the repository
 	run   string // as for go test -run
-	flags string // others, divided by spaces
+	flags string // more flags, separated by spaces
 }
 
 func (t test) String() string {
@@ -59,14 +59,14 @@ type result struct {
 // bench builds and runs tests, with and without a fault.
 type bench struct {
 	root  string // of the repository
-	dir   string // for what is built
+	dir   string // for binaries
 	limit time.Duration
 
 	binaries map[string]string // tests without a fault, by the directory of their package
 	built    int
 }
 
-// mustPass runs a test without a fault.
+// mustPass runs a test without a fault, which must pass.
 func (b *bench) mustPass(ctx context.Context, t test) error {
 	binary := b.binaries[t.dir]
 	if binary == "" {
@@ -86,7 +86,7 @@ func (b *bench) mustPass(ctx context.Context, t test) error {
 	return nil
 }
 
-// plant runs the fault's test with the fault, and returns an error unless it finds it.
+// plant runs the fault's test with the fault, and returns an error unless the test finds it.
 func (b *bench) plant(ctx context.Context, f fault) (result, error) {
 	overlay, err := b.overlay(f.edits)
 	if err != nil {
@@ -101,7 +101,7 @@ func (b *bench) plant(ctx context.Context, f fault) (result, error) {
 	return judge(f, output, took, err)
 }
 
-// search runs all tests of the fault's package with the fault, and returns those that fail.
+// search runs all tests of the fault's package with the fault, and returns the failed ones.
 func (b *bench) search(ctx context.Context, f fault) (failed []string, err error) {
 	overlay, err := b.overlay(f.edits)
 	if err != nil {
@@ -145,8 +145,8 @@ func judge(f fault, output []byte, took time.Duration, err error) (result, error
 	return r, nil
 }
 
-// failedTest returns the name of the test that failed. One that ended the process is not
-// reported: then it is the one that was asked for.
+// failedTest returns the name of the failed test. If the test ended the process, the output
+// does not name it, and failedTest returns the requested one.
 func failedTest(output []byte, t test) string {
 	if m := failedTests.FindSubmatch(output); m != nil {
 		return string(m[1])
@@ -154,7 +154,7 @@ func failedTest(output []byte, t test) string {
 	return strings.Trim(t.run, "^$")
 }
 
-// shortened leaves out the middle of a long text.
+// shortened cuts the middle out of a long text.
 func shortened(output []byte) []byte {
 	const most = 4000
 	if n := len(output); n > most {
@@ -163,7 +163,7 @@ func shortened(output []byte) []byte {
 	return output
 }
 
-// overlay returns the content of the files that the edits change, by their full names.
+// overlay returns the edited files, by their full names.
 func (b *bench) overlay(edits []edit) (map[string]string, error) {
 	files := make(map[string]string)
 	for _, e := range edits {
@@ -198,14 +198,14 @@ func (b *bench) build(ctx context.Context, dir string, files map[string]string) 
 	}
 	cmd := exec.CommandContext(ctx, "go", append(args, ".")...)
 	cmd.Dir = filepath.Join(b.root, filepath.FromSlash(dir))
-	cmd.Env = append(os.Environ(), "GOWORK=") // the modules of the repository find one another
+	cmd.Env = append(os.Environ(), "GOWORK=") // uses the workspace
 	if output, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%s does not build: %w\n%s", dir, err, output)
 	}
 	return binary, nil
 }
 
-// writeOverlay writes the files, and the file that tells the go command of them.
+// writeOverlay writes the files, and the go command's overlay file that lists them.
 func (b *bench) writeOverlay(files map[string]string) (name string, err error) {
 	replace := make(map[string]string, len(files))
 	for original, text := range files {
@@ -223,15 +223,15 @@ func (b *bench) writeOverlay(files map[string]string) (name string, err error) {
 	return name, os.WriteFile(name, data, 0o600)
 }
 
-// runTest runs tests that were built. It returns an [exec.ExitError] if they fail, and
-// another error if they take too long.
+// runTest runs a built test. It returns an [exec.ExitError] if it fails, and another error if
+// it takes too long.
 func (b *bench) runTest(ctx context.Context, binary string, t test) (output []byte, took time.Duration, err error) {
 	limited, cancel := context.WithTimeout(ctx, b.limit+10*time.Second)
 	defer cancel()
 	args := []string{"-test.v", "-test.failfast", "-test.run=" + t.run, fmt.Sprint("-test.timeout=", b.limit)}
 	cmd := exec.CommandContext(limited, binary, append(args, strings.Fields(t.flags)...)...)
 	cmd.Dir = filepath.Join(b.root, filepath.FromSlash(t.dir))
-	cmd.WaitDelay = time.Second // for what the test has started
+	cmd.WaitDelay = time.Second // for processes that the test has started
 	began := time.Now()
 	output, err = cmd.CombinedOutput()
 	took = time.Since(began)

@@ -2,12 +2,11 @@ package main
 
 import "slices"
 
-// The faults are in the files faults_*.go, by the part of braid that they are in. Each stands
-// for a kind of bug that code like this has: those that have been made in other logs, those
-// that the comments warn of, and those that were made here and mended.
+// The faults are in the files faults_*.go, one for each part of braid. Each represents a kind
+// of bug: bugs of other logs, bugs that comments warn about, and bugs that braid had.
 //
-// A fault leaves out or moves one thing that keeps a promise. What no longer compiles without
-// it goes with it. If an edit no longer fits, because the code has changed, find the place
+// A fault removes or moves one piece of code that keeps a promise, and code that does not
+// compile without it. If an edit no longer fits because the code has changed, find the code
 // that keeps the promise now.
 
 func allFaults() []fault {
@@ -15,7 +14,7 @@ func allFaults() []fault {
 		storageFaults, encryptionFaults, keyFaults, consumerFaults, queueFaults, producerFaults)
 }
 
-// The harnesses, in sizes that pass in a few seconds.
+// The harnesses, with sizes that take a few seconds.
 var (
 	model      = test{dir: "internal/modeltest", run: "^TestModel$", flags: "-braid.seeds=60"}
 	simulation = test{dir: "consumer", run: "^TestSimulation$", flags: "-braid.seeds=60"}

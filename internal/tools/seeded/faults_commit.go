@@ -4,7 +4,7 @@ var commitFaults = []fault{
 	{
 		name:    "ack-before-commit",
 		what:    "a put is acknowledged before its batch is durable",
-		promise: "what was acknowledged survives a crash",
+		promise: "every acknowledged record survives a crash",
 		edits: []edit{{
 			"internal/commit/run.go",
 			"		c.apply(g)\n	}\n	if !c.batch.Empty() {",
@@ -15,8 +15,8 @@ var commitFaults = []fault{
 	},
 	{
 		name:    "publish-before-sync",
-		what:    "records are shown to readers before their batch is durable",
-		promise: "what was seen survives a crash",
+		what:    "readers see records before their batch is durable",
+		promise: "every record that a reader saw survives a crash",
 		edits: []edit{{
 			"internal/commit/run.go",
 			"	g.applied = true\n",
@@ -31,7 +31,7 @@ var commitFaults = []fault{
 	},
 	{
 		name:    "inline-commit-waits",
-		what:    "a caller without fsync commits even where that waits for the disk",
+		what:    "a caller without fsync commits even if that waits for the disk",
 		promise: "a call ends with its context",
 		edits: []edit{{
 			"internal/commit/run.go",
@@ -45,15 +45,15 @@ var commitFaults = []fault{
 	{
 		name:    "commit-without-sync",
 		what:    "a batch of Sync mode is committed without an fsync",
-		promise: "what was acknowledged survives a crash",
+		promise: "every acknowledged record survives a crash",
 		edits:   []edit{{"append.go", "	a.sync = a.mode == Sync\n", "	a.sync = false\n"}},
 		test:    model,
 		finds:   `record \d+, .*, is lost`,
 	},
 	{
 		name:    "keys-shown-before-sync",
-		what:    "transactions see keys of a group that is still on its way to the disk",
-		promise: "what was seen survives a crash",
+		what:    "transactions see keys of a group that is not durable yet",
+		promise: "every record that a reader saw survives a crash",
 		edits:   []edit{{"append.go", "	if a.writesKeys {\n		a.db.snapshots.hold()\n	}\n", ""}},
 		test:    test{dir: "internal/modeltest", run: "^TestNobodySeesWhatIsNotDurable$"},
 		finds:   `expected: "old"\s+actual  : "new"`,
@@ -61,7 +61,7 @@ var commitFaults = []fault{
 	},
 	{
 		name:    "record-shown-before-its-keys",
-		what:    "a record of a transaction is shown before the keys that it wrote",
+		what:    "readers see a record of a transaction before the keys that it wrote",
 		promise: "a transaction becomes visible at once",
 		edits: []edit{{
 			"append.go",
@@ -77,8 +77,8 @@ var commitFaults = []fault{
 	},
 	{
 		name:    "refused-entry-refuses-its-call",
-		what:    "one throttled entry fails the entries of its call that come after it",
-		promise: "each entry of a call is answered by itself",
+		what:    "one throttled entry fails all later entries of its call",
+		promise: "each entry of a call has its own result",
 		edits: []edit{{
 			"append.go",
 			"			if p.err = a.admit(sh, p.record.Size()); p.err != nil {\n				continue\n			}",
@@ -89,7 +89,7 @@ var commitFaults = []fault{
 	},
 	{
 		name:    "bad-request-refuses-its-group",
-		what:    "a request that is refused fails those behind it in the commit group",
+		what:    "a refused request fails the later requests of its commit group",
 		promise: "callers that share an fsync share nothing else",
 		edits: []edit{{
 			"append.go",
@@ -101,7 +101,7 @@ var commitFaults = []fault{
 	},
 	{
 		name:    "withdrawn-after-it-was-taken",
-		what:    "a caller whose context ends is told that nothing was done, though its group is on its way",
+		what:    "a caller whose context ends gets the error of a put that did not happen, though its group is being committed",
 		promise: "a refused put is never visible",
 		edits: []edit{{
 			"internal/commit/commit.go",
@@ -126,7 +126,7 @@ var commitFaults = []fault{
 	},
 	{
 		name:    "routed-when-called",
-		what:    "a put goes to the shard that was open when it was called, and not when it is committed",
+		what:    "a put goes to the shard that was open at its call instead of at its commit",
 		promise: "a closed shard takes no more records",
 		edits: []edit{{
 			"append.go",
@@ -139,8 +139,8 @@ var commitFaults = []fault{
 	},
 	{
 		name:    "later-shards-visible-first",
-		what:    "a position in the whole stream counts as visible before the records of all shards are",
-		promise: "no record turns up below one that was seen",
+		what:    "a position in the whole stream counts as visible before the records of all shards do",
+		promise: "no record appears below one that a reader has seen",
 		edits: []edit{{
 			"append.go",
 			"	for _, sh := range a.touched {\n		a.publishShard(sh)\n	}\n",
@@ -154,24 +154,24 @@ var commitFaults = []fault{
 var numberFaults = []fault{
 	{
 		name:    "numbers-from-the-clock-alone",
-		what:    "after an open, numbers go on from the wall clock and not from what is stored",
-		promise: "a sequence number is never given out twice",
+		what:    "after an open, numbers continue from the wall clock instead of from the stored ones",
+		promise: "no sequence number is used twice",
 		edits:   []edit{{"load.go", "	l.epochs.Reopen()\n	return nil\n", "	l.last = l.now\n	l.epochs.Reopen()\n	return nil\n"}},
 		test:    test{dir: ".", run: "^TestNumbersGoOnWhenTheClockHasGoneBack$"},
 		finds:   `a number was given out before`,
 	},
 	{
 		name:    "deletion-forgets-its-numbers",
-		what:    "the deletion of a stream does not store a bound of the numbers that it removes",
-		promise: "a sequence number is never given out twice",
+		what:    "the deletion of a stream does not store the highest number that it removes",
+		promise: "no sequence number is used twice",
 		edits:   []edit{{"streams.go", "	a.schedule(s)\n	a.boundCounters(batch)\n	batch.Delete(layout.StreamKey", "	a.schedule(s)\n	batch.Delete(layout.StreamKey"}},
 		test:    test{dir: ".", run: "^TestNumbersGoOnWhenTheClockHasGoneBack$"},
 		finds:   `a number was given out before`,
 	},
 	{
 		name:    "numbers-not-reserved",
-		what:    "in the modes that may lose records, the bound of their numbers is not durable",
-		promise: "a sequence number is never given out twice",
+		what:    "in the modes that may lose records, the highest number is not durable",
+		promise: "no sequence number is used twice",
 		edits: []edit{{
 			"appender.go",
 			"	batch.Set(layout.ClockKey(), a.clockRow(a.reserved))\n	a.sync = true\n",
@@ -182,16 +182,16 @@ var numberFaults = []fault{
 	},
 	{
 		name:    "crash-taken-for-a-clean-close",
-		what:    "after an open, the row that says that the database was closed cleanly stays",
-		promise: "a crash is not taken for a clean close",
+		what:    "an open does not delete the mark of a clean close",
+		promise: "a crash does not look like a clean close",
 		edits:   []edit{{"append.go", "		a.boundCounters(batch) // clears the mark of a clean close\n", ""}},
 		test:    model,
 		finds:   `after step`,
 	},
 	{
 		name:    "position-beyond-the-tip-is-served",
-		what:    "a position of a newer copy of the database is taken for one that nothing follows",
-		promise: "a reader of an older copy is told",
+		what:    "a position of a newer copy of the database looks like one at the tip",
+		promise: "a reader of an older copy gets an error",
 		edits:   []edit{{"bound.go", "	if counted && p.concrete().from-1 <= given {", "	if counted {"}},
 		test:    model,
 		finds:   `the error should be "position is beyond the tip"`,

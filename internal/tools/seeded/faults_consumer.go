@@ -3,7 +3,7 @@ package main
 var consumerFaults = []fault{
 	{
 		name:    "epoch-compared-before-the-commit",
-		what:    "a transaction compares the epoch of a lease, and commits without a check that it is still so",
+		what:    "a transaction compares the epoch of a lease, but does not check it again when it commits",
 		promise: "a zombie commits nothing",
 		edits: []edit{{
 			"consumer/hold.go",
@@ -15,7 +15,7 @@ var consumerFaults = []fault{
 	},
 	{
 		name:    "owner-compared-instead-of-epoch",
-		what:    "a worker keeps a lease that is still, or again, in its name",
+		what:    "a worker keeps a lease that has its name but a newer epoch",
 		promise: "a zombie commits nothing",
 		edits:   []edit{{"consumer/hold.go", "	return found && lease.Epoch == h.epoch && lease.Owner", "	return found && lease.Owner"}},
 		test:    simulation,
@@ -23,7 +23,7 @@ var consumerFaults = []fault{
 	},
 	{
 		name:    "checkpoint-of-the-last-record-read",
-		what:    "a checkpoint covers what was read, and not only what was processed",
+		what:    "a checkpoint covers records that were read but not processed",
 		promise: "every record is processed",
 		edits: []edit{{
 			"consumer/deliver.go",
@@ -47,7 +47,7 @@ var consumerFaults = []fault{
 	},
 	{
 		name:    "wrong-checkpoints-accepted",
-		what:    "a processor may checkpoint a record that it was not given",
+		what:    "a processor may checkpoint a record that it did not get",
 		promise: "a checkpoint never runs ahead",
 		edits: []edit{{
 			"consumer/checkpointer.go",
@@ -83,7 +83,7 @@ var consumerFaults = []fault{
 	},
 	{
 		name:    "shard-ends-with-records-left",
-		what:    "a shard counts as done when it is closed and a page of it was processed",
+		what:    "a closed shard counts as done after one page",
 		promise: "every record is processed",
 		edits:   []edit{{"consumer/database.go", "	r.at = page.Next\n", "	page.EndOfShard = page.EndOfShard || page.BehindRecords < 3 && sh.Describe().Closed\n	r.at = page.Next\n"}},
 		test:    simulation,
@@ -91,7 +91,7 @@ var consumerFaults = []fault{
 	},
 	{
 		name:    "effect-without-its-checkpoint",
-		what:    "what a processor wrote is committed without the checkpoint",
+		what:    "the writes of a processor are committed without the checkpoint",
 		promise: "each record has its effect exactly once",
 		edits: []edit{{
 			"consumer/deliver.go",
@@ -107,7 +107,7 @@ var consumerFaults = []fault{
 	},
 	{
 		name:    "checkpoint-goes-back",
-		what:    "a checkpoint is stored whether or not it lies ahead",
+		what:    "a checkpoint is stored even if it is behind the stored one",
 		promise: "a checkpoint never goes back",
 		edits: []edit{{
 			"consumer/hold.go",
@@ -132,7 +132,7 @@ var consumerFaults = []fault{
 	},
 	{
 		name:    "stuck-shard-starves-others",
-		what:    "a shard waits for the budget that others have used up",
+		what:    "a shard waits while other shards use the whole budget",
 		promise: "no shard waits for the records of another one",
 		edits: []edit{{
 			"consumer/budget.go",
@@ -146,7 +146,7 @@ var consumerFaults = []fault{
 	},
 	{
 		name:    "latest-of-each-shard",
-		what:    "Latest is where each shard ends when it is looked at",
+		what:    "Latest is the tip of each shard at the time that the shard is opened",
 		promise: "an application that begins at Latest begins at one moment",
 		edits:   []edit{{"consumer/start.go", "	if source, ok := g.records().(interface{ latest() braid.Position }); ok && p.Equal(braid.Latest()) {", "	if source, ok := g.records().(interface{ latest() braid.Position }); ok && false {"}},
 		test:    test{dir: "consumer", run: "^TestLatestIsOnePlaceInAllShards$"},

@@ -4,8 +4,8 @@ package main
 var producerFaults = []fault{
 	{
 		name:    "key-goes-on-while-it-is-on-its-way",
-		what:    "a record is put though an earlier one of its partition key is on its way, and may be throttled",
-		promise: "records of a key come in order",
+		what:    "a record is put while an earlier one of its partition key is in flight and may be throttled",
+		promise: "records of a key arrive in order",
 		edits: []edit{{
 			"awskinesis/schedule.go",
 			"	if l == nil {\n		l = &lane{key: it.entry.PartitionKey}",
@@ -16,8 +16,8 @@ var producerFaults = []fault{
 	},
 	{
 		name:    "carrier-in-the-wrong-shard-counts-as-stored",
-		what:    "an aggregate that came to a shard to which its records no longer belong is not put again",
-		promise: "what was acknowledged reaches the consumers",
+		what:    "an aggregate is not put again though it arrived in a shard to which its records no longer belong",
+		promise: "every acknowledged record reaches the consumers",
 		edits: []edit{{
 			"awskinesis/send.go",
 			"		if shard != s.bin.shard && !(known && fits) {",
@@ -28,8 +28,8 @@ var producerFaults = []fault{
 	},
 	{
 		name:    "withdrawn-record-keeps-its-room",
-		what:    "a record whose caller has left while it was on its way does not give its room in the buffer back",
-		promise: "what a producer holds is bounded by what is on its way",
+		what:    "a record whose caller gave up while it was in flight keeps its space in the buffer",
+		promise: "a producer's memory is bounded by the records in flight",
 		edits: []edit{{
 			"awskinesis/send.go",
 			"		if it.settled {\n			p.release(it)\n		} else {\n			open = append(open, it)\n		}",
@@ -40,7 +40,7 @@ var producerFaults = []fault{
 	},
 	{
 		name:    "flush-waits-for-its-own-group",
-		what:    "a flush waits for the records since the last flush, and not for those that an earlier one still waits for",
+		what:    "a flush waits for the records since the last flush, but not for those of an earlier flush that still runs",
 		promise: "Flush returns when the outcome of everything before it is known",
 		edits: []edit{{
 			"awskinesis/producer.go",
@@ -65,7 +65,7 @@ var producerFaults = []fault{
 	{
 		name:    "refused-record-lets-its-key-pass",
 		what:    "the later records of a key in a call are put though an earlier one was refused",
-		promise: "a caller that puts what was refused again keeps the order",
+		promise: "a caller that retries refused records keeps them in order",
 		edits: []edit{{
 			"awskinesis/call.go",
 			"			if next.call == it.call && next.index > it.index && !next.settled && !next.inFlight {",

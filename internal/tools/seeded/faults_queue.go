@@ -1,12 +1,12 @@
 package main
 
-// linear is the check that all answers of a queue are those of one thing after the other.
+// linear is the check that the answers of a queue are linearizable.
 var linear = test{dir: "queue", run: "^TestLinearizable$", flags: "-braid.seeds=60"}
 
 var queueFaults = []fault{
 	{
 		name:    "old-receipt-accepted",
-		what:    "the receipt of an earlier delivery settles what another receiver holds",
+		what:    "the receipt of an earlier delivery settles a record that another receiver holds",
 		promise: "a receipt fences",
 		edits: []edit{{
 			"queue/state.go",
@@ -18,8 +18,8 @@ var queueFaults = []fault{
 	},
 	{
 		name:    "damage-forgotten-between-reads",
-		what:    "a read that ends before it has told of damage does not keep where that begins",
-		promise: "a missing record is never passed over in silence",
+		what:    "a read that ends before it reports damage forgets where the damage begins",
+		promise: "no reader skips a missing record silently",
 		edits: []edit{{
 			"queues.go",
 			"		if c.broken != nil && c.broken == told {\n",
@@ -30,7 +30,7 @@ var queueFaults = []fault{
 	},
 	{
 		name:    "behind-damage-is-behind-all",
-		what:    "a merged read goes on behind damage of one shard, even above what it has seen of the others",
+		what:    "a merged read continues after damage in one shard, ahead of records of the others that it has not seen",
 		promise: "a queue receives every record",
 		edits: []edit{{
 			"queues.go",
@@ -42,7 +42,7 @@ var queueFaults = []fault{
 	},
 	{
 		name:    "receipt-judged-before-its-commit",
-		what:    "a receipt is compared when the call begins, and not where commits are made",
+		what:    "a receipt is compared at the call instead of at the commit",
 		promise: "a receipt fences",
 		edits: []edit{
 			{"queue/record.go", "	dead       bool // the receipt of a dead letter\n", "	dead       bool\n	judged     bool\n"},
@@ -68,8 +68,8 @@ var queueFaults = []fault{
 	},
 	{
 		name:    "acknowledged-record-keeps-its-row",
-		what:    "an acknowledgement is made in memory only",
-		promise: "what was acknowledged does not come back",
+		what:    "an acknowledgement is only in memory",
+		promise: "an acknowledged record does not come back",
 		edits: []edit{{
 			"queue/state.go",
 			"	rows.Delete(s.key)\n	s.stats.acknowledged++",
@@ -80,8 +80,8 @@ var queueFaults = []fault{
 	},
 	{
 		name:    "dead-letter-lives-again-with-a-higher-limit",
-		what:    "a change of MaxReceives does not write down which records have died by the old one",
-		promise: "dead letters stay what they are",
+		what:    "a change of MaxReceives does not store the records that died by the old limit",
+		promise: "dead letters stay dead letters",
 		edits: []edit{{
 			"queue/state.go",
 			"		e.dead = true\n		s.put(rows, e)\n",
@@ -92,7 +92,7 @@ var queueFaults = []fault{
 	},
 	{
 		name:    "restored-record-keeps-its-receipts",
-		what:    "a dead letter that was restored has the generation that it had",
+		what:    "a restored dead letter keeps its generation",
 		promise: "a receipt fences",
 		edits:   []edit{{"queue/step.go", "	e.succeed()\n	s.offer(e)\n", "	s.offer(e)\n"}},
 		test:    linear,
@@ -112,8 +112,8 @@ var queueFaults = []fault{
 	},
 	{
 		name:    "shards-counted-one-after-the-other",
-		what:    "a description counts what each shard has by the time that it is looked at",
-		promise: "all counts of a queue are of one moment",
+		what:    "a description counts each shard at another moment",
+		promise: "all counts of a queue are from one moment",
 		edits: []edit{{
 			"queue/describe.go",
 			"sh.CountTo(ctx, to)",
@@ -124,8 +124,8 @@ var queueFaults = []fault{
 	},
 	{
 		name:    "highest-cursor-goes-with-its-shard",
-		what:    "the cursor of a shard that is gone is deleted even if no other one has come as far",
-		promise: "what was acknowledged does not come back",
+		what:    "the cursor of a removed shard is deleted even if it is the highest",
+		promise: "an acknowledged record does not come back",
 		edits: []edit{{
 			"queue/state.go",
 			"	case r.counter+1 < s.next:\n",
@@ -136,7 +136,7 @@ var queueFaults = []fault{
 	},
 	{
 		name:    "held-record-without-a-row",
-		what:    "a record that is held back behind another one of its key is so in memory only",
+		what:    "a record that is held back behind another one of its key is only in memory",
 		promise: "no record is lost",
 		edits:   []edit{{"queue/order.go", "	e.phase = held\n	s.add(e)\n	s.put(rows, e)\n", "	e.phase = held\n	s.add(e)\n"}},
 		test:    linear,
@@ -144,8 +144,8 @@ var queueFaults = []fault{
 	},
 	{
 		name:    "newest-record-of-a-key-is-not-held",
-		what:    "a record is received although others of its key are not settled",
-		promise: "records of a key follow each other",
+		what:    "a record is received before earlier ones of its key are settled",
+		promise: "records of a key are received one after the other",
 		edits: []edit{{
 			"queue/order.go",
 			"		if x != nil && x.phase == ready && (c.busy > 0 || x != c.first) {",
@@ -156,7 +156,7 @@ var queueFaults = []fault{
 	},
 	{
 		name:    "receiver-listens-after-its-look",
-		what:    "a receiver looks for new records before it listens for them, so it misses one that is put in between",
+		what:    "a receiver checks for new records before it listens for them, so it misses one that is put in between",
 		promise: "a receiver that waits gets the next record",
 		edits: []edit{{
 			"queue/wait.go",
@@ -169,7 +169,7 @@ var queueFaults = []fault{
 	},
 	{
 		name:    "records-shown-to-early-listeners-only",
-		what:    "a receiver that comes while a record is made durable is not told when the record can be read",
+		what:    "a receiver that comes during a sync is not woken when the sync's records are visible",
 		promise: "a receiver that waits gets the next record",
 		edits:   []edit{{"arrivals.go", "	for _, s := range a.streams {\n		s.listeners.changed()\n	}\n", ""}},
 		test:    test{dir: "queue", run: "^TestAReceiverThatComesBetweenACommitAndItsEnd$"},
@@ -177,7 +177,7 @@ var queueFaults = []fault{
 	},
 	{
 		name:    "new-records-overtake-old-ones",
-		what:    "a commit gives its records to receivers while older ones are still to be read",
+		what:    "a commit gives its records to receivers before older ones",
 		promise: "every record is received",
 		edits:   []edit{{"queue/wait.go", "	if q.gone || q.readAt <= before {", "	if q.gone {"}},
 		test:    test{dir: "queue", run: "^TestARecordThatArrivesDoesNotComeBeforeOlderOnes$"},
@@ -185,7 +185,7 @@ var queueFaults = []fault{
 	},
 	{
 		name:    "records-leave-a-queue-when-the-database-closes",
-		what:    "a commit that is made while the database closes takes records for expired, as they cannot be read",
+		what:    "a commit during a close treats records as expired because they cannot be read",
 		promise: "no record is lost",
 		edits:   []edit{{"queues.go", "return c.shard.keeps(counter) }", "return c.shard.shows(counter) }"}},
 		test:    test{dir: "queue", run: "^TestACommitWhileTheDatabaseCloses$"},
@@ -193,15 +193,15 @@ var queueFaults = []fault{
 	},
 	{
 		name:    "trimmed-records-leave-what-was-known",
-		what:    "a queue's read that finds only trimmed records keeps the ordinal that it had expected for the place behind them",
-		promise: "what was trimmed is not taken for data loss",
+		what:    "a queue's read that finds only trimmed records keeps the ordinal that it expected before them",
+		promise: "trimmed records do not look like data loss",
 		edits:   []edit{{"iterate.go", "		c.from, c.ordinal = p.from, 0\n", "		c.from = p.from\n"}},
 		test:    test{dir: "queue", run: "^TestRecordsAfterOnesThatWereTrimmedUnread$"},
 		finds:   `where .* should follow`,
 	},
 	{
 		name:    "receipts-end-with-the-process",
-		what:    "a delivery whose receipt may have left the process is over when the database is opened again",
+		what:    "an open ends a delivery whose receipt may have left the process",
 		promise: "no record is delivered to two within its visibility timeout",
 		edits:   []edit{{"queue/take.go", "e.visible, e.first, e.local = until, now, a.local", "e.visible, e.first, e.local = until, now, true"}},
 		test:    model,
@@ -209,7 +209,7 @@ var queueFaults = []fault{
 	},
 	{
 		name:    "newcomer-overtakes-the-line",
-		what:    "a commit gives records to the receiver that makes it, and then to those that wait",
+		what:    "a commit serves the receiver that runs it before the waiting ones",
 		promise: "receivers are served in the order in which they came",
 		edits: []edit{
 			{"queue/receive.go", "	all := false\n	if !c.essential", "	if c.ask != nil && !c.abandoned {\n		c.taken = q.take(rows, *c.ask, now)\n	}\n	if !c.essential"},

@@ -4,7 +4,7 @@ var readFaults = []fault{
 	{
 		name:    "iterator-error-ignored",
 		what:    "a loop over rows ends at a read error as if there were no more rows",
-		promise: "an error of the disk is never taken for the end of the data",
+		promise: "an error of the disk never looks like the end of the data",
 		edits: []edit{{
 			"read.go",
 			"	defer func() { err = cmp.Or(err, it.Close()) }()\n	for ok := it.First(); ok; ok = it.Next() {\n		value := it.Value()",
@@ -22,7 +22,7 @@ var readFaults = []fault{
 	{
 		name:    "scan-error-ignored",
 		what:    "a transaction's scan ends at a read error as if there were no more keys",
-		promise: "an error of the disk is never taken for the end of the data",
+		promise: "an error of the disk never looks like the end of the data",
 		edits: []edit{{
 			"tx.go",
 			"	defer func() { err = errors.Join(err, it.Close()) }()\n	addOwn",
@@ -36,7 +36,7 @@ var readFaults = []fault{
 	{
 		name:    "page-error-ignored",
 		what:    "a page ends at a read error as if there were no more records",
-		promise: "an error of the disk is never taken for the end of the data",
+		promise: "an error of the disk never looks like the end of the data",
 		edits: []edit{{
 			"page.go",
 			"			err = cmp.Or(err, it.Close()) // Close may repeat the error\n",
@@ -67,8 +67,8 @@ var readFaults = []fault{
 	},
 	{
 		name:    "ordinals-not-checked",
-		what:    "a page does not verify that its records follow on from one another",
-		promise: "a missing record is never passed over in silence",
+		what:    "a page does not verify that its records are consecutive",
+		promise: "no reader skips a missing record silently",
 		edits: []edit{{
 			"page.go",
 			"		return p, sh.checkOrdinals(q, &p, horizon, extents)\n",
@@ -91,16 +91,16 @@ var readFaults = []fault{
 	},
 	{
 		name:    "trimmed-reader-goes-on",
-		what:    "a reader whose next records were trimmed goes on at the horizon without a word",
-		promise: "a missing record is never passed over in silence",
+		what:    "a reader whose next records were trimmed continues at the horizon without an error",
+		promise: "no reader skips a missing record silently",
 		edits:   []edit{{"page.go", "	case q.strict:\n", "	case q.strict && false:\n"}},
 		test:    model,
 		finds:   `the reader was (not )?told`,
 	},
 	{
 		name:    "read-beside-a-trim",
-		what:    "a page is not read again when a trim came in between",
-		promise: "a reader is told of a trim, and not of data loss",
+		what:    "a page is not read again after a concurrent trim",
+		promise: "a trim is reported as a trim and not as data loss",
 		edits: []edit{{
 			"page.go",
 			"		if after, _ := sh.view(); after != stored {\n			continue\n		}\n		if sh.stream.deleted.Load() {\n			return page{}, ErrStreamNotFound\n		}\n		var missing",
@@ -123,7 +123,7 @@ var readFaults = []fault{
 	},
 	{
 		name:    "false-tip",
-		what:    "a page that its byte limit cut off says that it reached the tip",
+		what:    "a page that was cut at its byte limit claims to reach the tip",
 		promise: "lag is zero if, and only if, the reader is at the tip",
 		edits: []edit{{
 			"getrecords.go",
@@ -135,7 +135,7 @@ var readFaults = []fault{
 	},
 	{
 		name:    "followers-miss-a-wake",
-		what:    "a follower that waits is not woken by what came between its look and its wait",
+		what:    "a follower misses a record that comes between its check and its wait",
 		promise: "a follower sees every record",
 		edits: []edit{{
 			"internal/tail/tail.go",
@@ -212,8 +212,8 @@ var reshardFaults = []fault{
 var retentionFaults = []fault{
 	{
 		name:    "trim-off-by-one",
-		what:    "a trim takes the record at the position with those before it",
-		promise: "a trim takes what it was told, and no more",
+		what:    "a trim also removes the record at its position",
+		promise: "a trim removes exactly the records before its position",
 		edits: []edit{{
 			"trim.go",
 			"	before, err := s.filledBefore(ctx, bound.from)\n",
@@ -225,7 +225,7 @@ var retentionFaults = []fault{
 	{
 		name:    "excise-off-by-one",
 		what:    "dropping an epoch removes the first records of the next one",
-		promise: "removing takes what was trimmed, and no more",
+		promise: "only trimmed records are removed",
 		edits: []edit{{
 			"reclaim.go",
 			"	lower, upper := layout.EpochRecordsSpan(id)\n	if err := w.db.store.Excise(",
@@ -236,8 +236,8 @@ var retentionFaults = []fault{
 	},
 	{
 		name:    "horizon-rounded-to-its-block",
-		what:    "a trim in the middle of a block takes the whole block",
-		promise: "a trim takes what it was told, and no more",
+		what:    "a trim in the middle of a block removes the whole block",
+		promise: "a trim removes exactly the records before its position",
 		edits: []edit{{
 			"horizon.go",
 			"		return above.Before(counter), nil\n",
@@ -269,22 +269,22 @@ var retentionFaults = []fault{
 	{
 		name:    "longer-period-brings-back",
 		what:    "a longer period makes records readable that had expired",
-		promise: "what has expired is gone for good",
+		promise: "an expired record never comes back",
 		edits:   []edit{{"retention.go", "		set.floor = set.expiry(now) // a longer period brings nothing back\n", ""}},
 		test:    model,
 		finds:   `after step`,
 	},
 	{
 		name:    "shorter-period-in-memory",
-		what:    "what a shorter period cuts off comes back when the period is made longer",
-		promise: "what has expired is gone for good",
+		what:    "records that a shorter period removed come back with a longer one",
+		promise: "an expired record never comes back",
 		edits:   []edit{{"retention.go", "		set.floor = set.expiry(now) // and records that a shorter one cuts off are gone for good\n", ""}},
 		test:    test{dir: ".", run: "^TestAShorterPeriodIsFinalWhenTheClockGoesBack$"},
 		finds:   `it was gone before`,
 	},
 	{
 		name:    "expiry-trims-early",
-		what:    "retention trims up to the last record of an extent, of which some are not that old",
+		what:    "retention trims a whole extent though some of its records are too young",
 		promise: "nothing expires before its time",
 		edits: []edit{{
 			"retention.go",
@@ -297,7 +297,7 @@ var retentionFaults = []fault{
 	{
 		name:    "removed-in-the-group-of-its-trim",
 		what:    "records are removed from the store before readers can see that they were trimmed",
-		promise: "a reader is told of a trim, and not of data loss",
+		promise: "a trim is reported as a trim and not as data loss",
 		edits: []edit{{
 			"reclaim.go",
 			"	err := w.db.control(ctx, func(a *appender, _ *kv.Batch) (func(), error) {\n		streams = a.cuts.Of(id).Streams()\n		return nil, nil\n	})\n	if err != nil {\n		return err\n	}\n	err = w.db.control(ctx, func(_ *appender, batch *kv.Batch) (func(), error) {\n		for",
@@ -308,8 +308,8 @@ var retentionFaults = []fault{
 	},
 	{
 		name:    "throttled-entry-takes-tokens",
-		what:    "an entry that is refused for its bytes is charged as a record",
-		promise: "what is refused costs nothing",
+		what:    "an entry that is refused for its bytes is charged to the budget of records",
+		promise: "a refused put costs nothing",
 		edits: []edit{{
 			"throttle.go",
 			"	if c.err != nil {\n		a.counts.throttled.Add(1)\n		sh.counts.putsThrottled.Add(1)\n		return c.err\n	}\n",
@@ -321,7 +321,7 @@ var retentionFaults = []fault{
 	{
 		name:    "refused-transaction-takes-tokens",
 		what:    "a transaction that one shard refuses is charged to the others",
-		promise: "what is refused costs nothing",
+		promise: "a refused put costs nothing",
 		edits: []edit{{
 			"throttle.go",
 			"sh.counts.putsThrottled.Add(int64(n.records))\n			return err\n		}\n	}\n	for sh, n := range sums {\n		sh.w.budgets.spend(a.moment, n.records, units(n.bytes))\n	}\n",

@@ -4,7 +4,7 @@ var storageFaults = []fault{
 	{
 		name:    "ledger-not-checked",
 		what:    "the comparison of logs and manifest with the ledger finds no difference",
-		promise: "what is missing is never taken for what never was",
+		promise: "missing data never looks like data that never existed",
 		edits: []edit{{
 			"internal/kv/compare.go",
 			"	size, sum, err := s.sumOf(want.Name, want.Size)\n",
@@ -15,8 +15,8 @@ var storageFaults = []fault{
 	},
 	{
 		name:    "unflushed-epoch-believed",
-		what:    "a refused open takes an epoch whose records are only in a damaged log for whole",
-		promise: "the error of a refused open names no less than what is missing",
+		what:    "the error of a refused open counts an epoch as whole though its records are only in a damaged log",
+		promise: "the error of a refused open names all missing records",
 		edits: []edit{{
 			"internal/salvage/look.go",
 			"row.End.Counter == 0 || !l.rows[string(layout.ExtentKey(number, index, id))].stored",
@@ -27,8 +27,8 @@ var storageFaults = []fault{
 	},
 	{
 		name:    "given-up-only-in-the-damaged-log",
-		what:    "a refused open forgets that AcceptLoss drops the logs behind a damaged one",
-		promise: "the error of a refused open names no less than what is missing",
+		what:    "the error of a refused open ignores that AcceptLoss drops the logs after a damaged one",
+		promise: "the error of a refused open names all missing records",
 		edits: []edit{{
 			"internal/salvage/blocks.go",
 			"		r.behind = r.behind || s.broken[f.Name] != nil // it may be cut exactly between two records, which leaves no trace\n",
@@ -39,8 +39,8 @@ var storageFaults = []fault{
 	},
 	{
 		name:    "foreign-files-salvaged",
-		what:    "a salvage does not skip the files that are another database's",
-		promise: "Salvage saves nothing that the database never had",
+		what:    "a salvage does not skip the files of another database",
+		promise: "Salvage saves no record that the database never had",
 		edits: []edit{{
 			"internal/salvage/survey.go",
 			"if d.Damage == kv.FileForeign && d.Is == \"\" || tooShort {",
@@ -52,7 +52,7 @@ var storageFaults = []fault{
 	{
 		name:    "used-again-log-salvaged",
 		what:    "a salvage reads on in a file that begins as another log",
-		promise: "Salvage saves nothing that the database never had",
+		promise: "Salvage saves no record that the database never had",
 		edits: []edit{{
 			"internal/wreck/chunks.go",
 			"				c.other, c.earlier = c.isOther()\n",
@@ -64,7 +64,7 @@ var storageFaults = []fault{
 	{
 		name:    "older-marker-believed",
 		what:    "a salvage reads the manifest that the marker names, though the ledger lists a newer one",
-		promise: "Salvage saves what can be read",
+		promise: "Salvage saves every readable record",
 		edits: []edit{{
 			"internal/salvage/survey.go",
 			"wreck.Known{Durable: src.Durable, Manifest: src.Manifest, Foreign: foreign}",
@@ -75,8 +75,8 @@ var storageFaults = []fault{
 	},
 	{
 		name:    "mark-removed-before-the-identity",
-		what:    "a salvage removes the mark of an unfinished directory before the identity is there",
-		promise: "a directory in which a copy was cut short is told from a database that has lost its identity",
+		what:    "a salvage removes the mark of an unfinished directory before the identity is written",
+		promise: "an interrupted copy does not look like a database that lost its identity",
 		edits: []edit{{
 			"internal/kv/salvage.go",
 			"	if err := writeIdentity(t.files, t.dir, t.id); err != nil {\n		return err\n	}\n	return markFinished(t.files, t.dir)\n",
@@ -87,8 +87,8 @@ var storageFaults = []fault{
 	},
 	{
 		name:    "end-of-the-log-before-forgotten",
-		what:    "what a lost log held is taken for older than the log before it",
-		promise: "Salvage reports what is lost",
+		what:    "the records of a lost log count as older than those of the log before it",
+		promise: "Salvage reports every loss",
 		edits: []edit{{
 			"internal/salvage/survey.go",
 			"max(s.torn, s.logged, p.Seq)",
@@ -99,7 +99,7 @@ var storageFaults = []fault{
 	},
 	{
 		name:    "sums-after-the-write",
-		what:    "the ledger sums up the bytes of a write after the file has had them",
+		what:    "the ledger computes the checksum of a write after the file got the bytes",
 		promise: "the ledger raises no false alarm",
 		edits: []edit{{
 			"internal/guardfs/fs.go",
@@ -112,7 +112,7 @@ var storageFaults = []fault{
 	{
 		name:    "fatal-call-returns",
 		what:    "Pebble's fatal logger call returns",
-		promise: "after a failed write nothing more is acknowledged",
+		promise: "nothing is acknowledged after a failed write",
 		edits: []edit{{
 			"internal/kv/report.go",
 			"	if cause == nil {\n		l.guard.Park(errors.New(text))\n	}\n	l.guard.Park(&fatalError{text: text, cause: cause})\n",
@@ -135,8 +135,8 @@ var storageFaults = []fault{
 	},
 	{
 		name:    "failed-sync-repeated",
-		what:    "a sync of the log that found no space is tried again",
-		promise: "a sync that failed proves nothing, and no later one does",
+		what:    "a sync of the log that found no space is retried",
+		promise: "after a failed sync no later sync proves durability",
 		edits: []edit{{
 			"internal/guardfs/fate.go",
 			"	g.enter()\n	err := run()\n	g.leave()\n	switch {\n	case err == nil:\n		return nil\n	case c == critical:",
@@ -148,8 +148,8 @@ var storageFaults = []fault{
 	},
 	{
 		name:    "failed-store-keeps-its-callers",
-		what:    "requests that wait when the store fails are not ended",
-		promise: "every call returns when the store has failed",
+		what:    "waiting requests do not return when the store fails",
+		promise: "every call returns after the store failed",
 		edits: []edit{{
 			"internal/commit/commit.go",
 			"	case <-c.store.Failed():\n	case <-c.ended:\n	}\n	c.endAll()\n}",
@@ -172,8 +172,8 @@ var storageFaults = []fault{
 	},
 	{
 		name:    "lock-goes-with-its-file",
-		what:    "the lock is on the lock file alone, which somebody may delete",
-		promise: "one process has a database open",
+		what:    "only the lock file is locked, and it can be deleted",
+		promise: "only one process has a database open",
 		edits: []edit{{
 			"internal/kv/lock_unix.go",
 			"		if err = flock(directory, syscall.LOCK_EX); !errors.Is(err, errHeld) {\n			return lock, nil\n		}\n",
@@ -184,8 +184,8 @@ var storageFaults = []fault{
 	},
 	{
 		name:    "open-deletes-what-it-does-not-know",
-		what:    "an open does not look at the rows before Pebble may delete files",
-		promise: "an open that is refused has changed nothing",
+		what:    "an open lets Pebble delete files before it verifies the rows",
+		promise: "a refused open changes nothing",
 		edits: []edit{{
 			"internal/kv/open.go",
 			"	return x, logged, joinErrors(s.check(db), openError(db.Close()))\n",
@@ -196,8 +196,8 @@ var storageFaults = []fault{
 	},
 	{
 		name:    "damage-fails-the-database",
-		what:    "an open refuses a database whose last record of one shard is damaged",
-		promise: "damage is the readers' matter",
+		what:    "an open refuses a database because the last record of a shard is damaged",
+		promise: "damage affects only its readers",
 		edits: []edit{{
 			"load.go",
 			"	if isCorrupt(err) {\n		end.Ordinal++\n		return end, true, nil\n	}\n",
@@ -211,8 +211,8 @@ var storageFaults = []fault{
 var encryptionFaults = []fault{
 	{
 		name:    "data-key-used-after-a-restart",
-		what:    "a data key goes on encrypting in the next run of the process",
-		promise: "no nonce is used twice with one key",
+		what:    "a data key still encrypts after a restart",
+		promise: "no nonce is used twice with the same key",
 		edits: []edit{{
 			"encryption.go",
 			"	key, err := s.makeDataKey(ctx, keyID)\n	if err != nil {\n		if errors.Is(err, ErrInvalidArgument) { // the key existed",
@@ -224,7 +224,7 @@ var encryptionFaults = []fault{
 	{
 		name:    "block-not-bound-to-its-place",
 		what:    "the place of an encrypted block is not authenticated",
-		promise: "an encrypted record that was moved is found out",
+		promise: "a moved encrypted record is detected",
 		edits:   []edit{{"internal/layout/seal.go", "	b = append(b, key...)\n	b = append(b, head...)\n", "	b = append(b, head...)\n"}},
 		test:    test{dir: "internal/layout", run: "^TestASealedBlockIsBoundToItsPlace$"},
 		finds:   `Error:`,
@@ -233,7 +233,7 @@ var encryptionFaults = []fault{
 	{
 		name:    "data-key-forgotten-before-its-trim",
 		what:    "a data key is dropped before readers can see that its last record was trimmed",
-		promise: "a reader is told of a trim, and not of data loss",
+		promise: "a trim is reported as a trim and not as data loss",
 		edits: []edit{{
 			"trim.go",
 			"	pruned := stream.pruneDataKeys(batch)\n",
@@ -244,8 +244,8 @@ var encryptionFaults = []fault{
 	},
 	{
 		name:    "data-key-pruned-too-early",
-		what:    "a data key goes while a record still needs it",
-		promise: "what was acknowledged can be read",
+		what:    "a data key is deleted while a record still needs it",
+		promise: "every acknowledged record can be read",
 		edits: []edit{{
 			"encryption.go",
 			"s.keys.rows[s.keys.numbers[1]].Created <= first {",
@@ -256,8 +256,8 @@ var encryptionFaults = []fault{
 	},
 	{
 		name:    "clear-text-after-a-stop",
-		what:    "whether a record is encrypted is decided when the group is written",
-		promise: "a producer is told whether its record is encrypted",
+		what:    "the encryption of a record is decided when its group is written",
+		promise: "a result says correctly whether its record is encrypted",
 		edits: []edit{{
 			"append.go",
 			"			bytes += a.writeBlocks(sh, records[:run.records], run.dataKey, batch)\n",
@@ -283,7 +283,7 @@ var encryptionFaults = []fault{
 var keyFaults = []fault{
 	{
 		name:    "conflicts-not-checked",
-		what:    "a transaction commits though another one has changed what it read",
+		what:    "a transaction commits though another one has changed a range that it read",
 		promise: "transactions are serializable",
 		edits: []edit{{
 			"append.go",
@@ -307,8 +307,8 @@ var keyFaults = []fault{
 	},
 	{
 		name:    "newcomers-starve-a-transaction",
-		what:    "transactions that are new do not wait for one that has met ten conflicts",
-		promise: "every transaction is let through",
+		what:    "new transactions do not wait for one that has met ten conflicts",
+		promise: "every transaction commits eventually",
 		edits:   []edit{{"tx.go", "			err = db.letInsist(ctx)\n", ""}},
 		test:    test{dir: ".", run: "^TestNewcomersDoNotStarveATransaction$"},
 		finds:   `Error:`,

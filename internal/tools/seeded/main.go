@@ -17,8 +17,8 @@
 // and their output must match the fault's pattern: so neither a fault that does not compile
 // nor an accident counts as a find. The exit status is 1 if a fault is missed.
 //
-// A fault that nothing finds is the valuable result. Teach a harness to find it, by
-// construction and not by chance, and keep the fault.
+// A fault that no test finds is the valuable result. Extend a harness so that it finds the
+// fault by construction and not by chance, and keep the fault.
 package main
 
 import (
@@ -80,7 +80,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	return plantAll(ctx, b, faults, *markdown, out)
 }
 
-// choose returns the faults whose names match, and with quick, only the quick ones.
+// choose returns the faults whose names match; with quick, only the quick ones.
 func choose(faults []fault, pattern string, quick bool) (chosen []fault, err error) {
 	names, err := regexp.Compile(pattern)
 	if err != nil {
@@ -97,8 +97,8 @@ func choose(faults []fault, pattern string, quick bool) (chosen []fault, err err
 	return chosen, nil
 }
 
-// plantAll checks that the tests pass without the faults, plants one after the other, and
-// prints what became of each.
+// plantAll checks that the tests pass without faults, plants one fault after the other, and
+// prints the results.
 func plantAll(ctx context.Context, b *bench, faults []fault, markdown bool, out io.Writer) error {
 	passed := make(map[test]bool)
 	for _, f := range faults {
@@ -138,7 +138,7 @@ func plantAll(ctx context.Context, b *bench, faults []fault, markdown bool, out 
 	return nil
 }
 
-// searchAll prints for each fault which tests of its package fail, whatever they say.
+// searchAll prints, for each fault, the tests of its package that fail with any message.
 func searchAll(ctx context.Context, b *bench, faults []fault, out io.Writer) error {
 	for _, f := range faults {
 		failed, err := b.search(ctx, f)

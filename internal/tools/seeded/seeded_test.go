@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// A fault must not turn silently into one that changes nothing, or that no test looks for.
-// Planting all of them takes minutes; that they still fit is seen at once.
+// Each edit must fit the source, and each test must exist. This test checks that without
+// planting the faults, which takes minutes.
 func TestFaultsFitTheSource(t *testing.T) {
 	b := newBench(t, filepath.Join("..", "..", ".."))
 	names := make(map[string]bool)
@@ -58,7 +58,7 @@ func hasTest(t *testing.T, dir string, name *regexp.Regexp) bool {
 	return false
 }
 
-// The bench is tested on a module with one function, which is to return its argument.
+// The bench is tested on a module with one function, which should return its argument.
 func TestAFaultIsFoundMissedOrRefused(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, "go.mod", "module example.com/same\n\ngo 1.26\n")

@@ -192,7 +192,7 @@ func (s *Service) attachQueue(ctx context.Context, t, st target, stream *braid.S
 	q := queueOf{t, made}
 	if err := s.updateQueueRow(ctx, made, func(r *queueRow) error { *r = row; return nil }); err != nil {
 		if failed := made.Delete(ctx); failed != nil {
-			s.opts.Logger.Warn("a queue is left that was not completed", "queue", t.name, "error", failed)
+			s.opts.Logger.Warn("an incomplete queue could not be removed", "queue", t.name, "error", failed)
 		}
 		return q, s.fromQueue(q, err)
 	}
