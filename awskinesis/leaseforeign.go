@@ -110,7 +110,9 @@ func (s *LeaseStore) foreign(sight foreignSighting, now time.Time) error {
 // does. Leases of shards that have ended do not count: they keep a dead worker's name.
 //
 // In a mixed fleet it returns the leases of workers that have not written metrics into the lease
-// table, which all of the fleet do, whether they are the KCL's or braid's.
+// table, which all of the fleet do, whether they are the KCL's or braid's. A worker of braid that
+// leaves has deleted its metrics, and renews its leases until its batches are done: what it wrote
+// shows that it is of the fleet.
 func (s *LeaseStore) sightings(ctx context.Context) (map[foreignSighting]bool, error) {
 	seen, members := make(map[foreignSighting]bool), make(map[string]bool)
 	noteMetrics := func(worker, seconds string) {
@@ -128,7 +130,8 @@ func (s *LeaseStore) sightings(ctx context.Context) (map[foreignSighting]bool, e
 			return nil
 		}
 		lease, now, found, err := s.decode(&s.leases, r)
-		if err == nil && found && lease.Owner != "" && !lease.Checkpoint.ShardEnd && (s.fleet != nil || isForeign(r)) {
+		isMember := s.fleet != nil && isOfFleet(r) || s.fleet == nil && !isForeign(r)
+		if err == nil && found && lease.Owner != "" && !lease.Checkpoint.ShardEnd && !isMember {
 			seen[foreignSighting{lease.Owner, lease.LeaseKey, strconv.FormatUint(now.version, 10)}] = true
 		}
 		return err

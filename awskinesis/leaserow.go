@@ -84,6 +84,7 @@ const (
 	braidIncarnation     = "incarnation"
 	braidCounter         = "counter" // leaseCounter as braid wrote it: another one is the KCL's
 	braidWrite           = "write"   // differs for each write, so that a repeated one is known
+	braidFleet           = "fleet"   // it was written in a mixed fleet
 	braidPaused          = "paused"
 	braidNextOwner       = "nextOwner" // of a lease that nobody has
 	braidCheckpoint      = "checkpoint"
@@ -225,6 +226,9 @@ func (s *LeaseStore) encode(lease *consumer.Lease, write string, was *rowStandin
 	if lease.Paused {
 		own[braidPaused] = &types.AttributeValueMemberBOOL{Value: true}
 	}
+	if s.fleet != nil {
+		own[braidFleet] = &types.AttributeValueMemberBOOL{Value: true}
+	}
 	switch {
 	case lease.Owner == "":
 		putString(own, braidNextOwner, lease.NextOwner)
@@ -334,6 +338,11 @@ func (s *LeaseStore) decode(t *leaseTable, r leaseRow) (lease consumer.Lease, no
 func isForeign(r leaseRow) bool {
 	own := mapOf(r[attrBraid])
 	return own == nil || stringOf(own[braidCounter]) != numberOf(r[attrCounter])
+}
+
+// isOfFleet reports whether the last writer of a row was a worker of braid in a mixed fleet.
+func isOfFleet(r leaseRow) bool {
+	return !isForeign(r) && mapOf(r[attrBraid])[braidFleet] != nil
 }
 
 // fields collects the errors of fields that are not what they ought to be.
