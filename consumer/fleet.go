@@ -92,7 +92,7 @@ func (g *group) assignInFleet(ctx context.Context, s *survey, workers map[string
 		leads = leads || leader
 		names = append(names, others...)
 	}
-	g.seekUnknown(s, workers)
+	g.compareListing(s, workers)
 	var taken []*item
 	for _, it := range s.sorted() {
 		w := workers[it.lease.Owner]
@@ -122,7 +122,8 @@ func (g *group) lead(ctx context.Context, s *survey, names []string, workers map
 	g.mu.Lock()
 	var items []*item
 	for _, it := range s.sorted() {
-		if s.setStanding(it, g.standingLocked(it, timeout, now)); it.standing != nil {
+		s.setStanding(it, g.standingLocked(it, timeout, now))
+		if it.standing != nil && (!s.isMissing(it) || s.settled[it.lease.LeaseKey]) {
 			items = append(items, it)
 		}
 	}
@@ -195,7 +196,7 @@ func (g *group) trusted(items []*item, names []string, now time.Time) []string {
 func (g *group) offerLeases(ctx context.Context, s *survey) error {
 	var offered []*item
 	for _, it := range s.sorted() {
-		if !s.isStored(it.lease.LeaseKey) && !it.lease.Checkpoint.ShardEnd && len(it.waiting) == 0 {
+		if s.isMissing(it) && s.settled[it.lease.LeaseKey] {
 			offered = append(offered, it)
 		}
 	}
@@ -274,19 +275,42 @@ func (s *survey) isFinished(it *item) bool {
 	})
 }
 
-// seekUnknown has the source asked for streams of which a worker here is assigned a shard that
-// was not there when they were last listed.
-func (g *group) seekUnknown(s *survey, workers map[string]*Worker) {
-	maps.DeleteFunc(g.sought, func(key LeaseKey, _ uint64) bool { return s.items[key] != nil || s.rows[key] == nil })
-	for key, row := range s.rows {
-		view := s.streams[key.Stream]
-		if view == nil || !view.found || key.Shard == "" || s.items[key] != nil || workers[row.Owner] == nil {
-			continue
-		}
-		if g.sought[key] != row.Version { // once for each assignment
-			g.sought[key] = row.Version
+// compareListing has the source asked for a stream whose leases and shards do not agree: a lease has
+// no shard, or a shard that can begin has no lease. The listing may be older than the leases: then
+// the shard is new, or done, and its lease deleted. What still is so after the source was asked
+// is settled, and may be acted upon. The source is asked once for each lease, and each time that it
+// is assigned to a worker here.
+func (g *group) compareListing(s *survey, workers map[string]*Worker) {
+	s.settled = make(map[LeaseKey]bool)
+	sought := make(map[LeaseKey]uint64)
+	seek := func(key LeaseKey, assigned uint64) {
+		before, asked := g.sought[key]
+		s.settled[key], sought[key] = asked, max(before, assigned)
+		if !asked || assigned > before {
 			g.discovery.forget(LeaseKey{Stream: key.Stream})
 			g.requestReconcile()
 		}
 	}
+	for key, row := range s.rows {
+		view := s.streams[key.Stream]
+		switch {
+		case view == nil || !view.found || !view.met || key.Shard == "" || s.items[key] != nil:
+		case workers[row.Owner] != nil:
+			seek(key, row.Version)
+		default:
+			seek(key, 0)
+		}
+	}
+	for key, it := range s.items {
+		if s.isMissing(it) {
+			seek(key, 0)
+		}
+	}
+	g.sought = sought
+	maps.DeleteFunc(g.finished, func(key LeaseKey, _ time.Time) bool { return s.rows[key] == nil })
+}
+
+// isMissing reports whether a shard that can begin has no lease.
+func (s *survey) isMissing(it *item) bool {
+	return !s.isStored(it.lease.LeaseKey) && !it.lease.Checkpoint.ShardEnd && len(it.waiting) == 0
 }
