@@ -111,7 +111,6 @@ func (f *fleet) writeLock(ctx context.Context, m *member, version string) error 
 // releaseLock has others take the lock at once, even if the answer to the last write was lost.
 func (f *fleet) releaseLock(ctx context.Context, m *member) error {
 	version, attempt := m.lock.version, m.lock.attempt
-	m.lock = heldLock{}
 	if attempt == "" {
 		return nil
 	}
@@ -123,7 +122,8 @@ func (f *fleet) releaseLock(ctx context.Context, m *member) error {
 		ExpressionAttributeNames:  map[string]string{"#owner": attrLockOwner, "#version": attrLockVersion, "#released": attrLockReleased},
 		ExpressionAttributeValues: leaseRow{":owner": stringAttr(m.name), ":version": stringAttr(cmp.Or(version, attempt)), ":attempt": stringAttr(attempt), ":released": stringAttr("1")},
 	})
-	if isRefused(err) { // somebody else has it
+	if err == nil || isRefused(err) { // somebody else has it
+		m.lock = heldLock{}
 		return nil
 	}
 	return err

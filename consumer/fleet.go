@@ -38,7 +38,8 @@ type Fleet interface {
 	// CompareAndSet by the owner which does not know of the request is refused.
 	RequestHandOver(ctx context.Context, lease Lease, to string) (stored bool, err error)
 
-	// Leave notes that a worker takes no more leases. If it leads, it no longer does.
+	// Leave notes that a worker takes no more leases. If it leads, it no longer does. After an
+	// error it is called again as long as the worker still has leases.
 	Leave(ctx context.Context, worker string) error
 }
 
@@ -57,8 +58,8 @@ func (g *group) isAssignedLocked(lease *Lease) bool {
 	return g.fleet != nil && lease.NextOwner == "" && w != nil && !w.isLeavingLocked()
 }
 
-// leaveFleet has a fleet know which workers leave, once for each, before they give their leases
-// back: or it would assign them again. That a store fails does not keep a worker.
+// leaveFleet has a fleet know which workers leave, before they give their leases back: or it would
+// assign them again. That a store fails does not keep a worker.
 func (g *group) leaveFleet(ctx context.Context) {
 	if g.fleet == nil {
 		return
@@ -68,7 +69,6 @@ func (g *group) leaveFleet(ctx context.Context) {
 	for id, w := range g.workers {
 		if w.isLeavingLocked() && !g.departed[id] {
 			leaving = append(leaving, id)
-			g.departed[id] = true
 		}
 	}
 	g.mu.Unlock()
@@ -76,7 +76,9 @@ func (g *group) leaveFleet(ctx context.Context) {
 	for _, id := range leaving {
 		if err := g.fleet.Leave(ctx, id); err != nil {
 			g.log().Warn("the worker could not leave the fleet; others find out later", "worker", id, "error", err)
+			continue
 		}
+		g.departed[id] = true
 	}
 }
 

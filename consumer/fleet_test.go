@@ -457,3 +457,38 @@ func TestOutageOfTheStoreMovesNothing(t *testing.T) {
 		})
 	}
 }
+
+// A leader that leaves says so again if the store has failed, while it finishes its batches.
+func TestLeaderLeavesAfterAnError(t *testing.T) {
+	led(t, 2, func(c *cluster) {
+		release := make(chan struct{})
+		one := c.join("one", func(m *member, cfg *consumer.Config) {
+			cfg.HandOverTimeout = time.Hour
+			m.process = func(context.Context, *consumer.Batch) error {
+				<-release
+				return nil
+			}
+		})
+		two := c.join("two", nil)
+		time.Sleep(time.Minute)
+		require.Equal(c, map[string]int{"one": 1, "two": 1}, c.owners())
+		c.put(numbered("record", 20)...)
+		time.Sleep(time.Second)
+		one.set(func(_ context.Context, op string, _ consumer.Lease) error {
+			if op == "Leave" {
+				return errUnplugged
+			}
+			return nil
+		})
+		stopped := make(chan error)
+		go func() { stopped <- one.stop() }()
+		time.Sleep(time.Second)
+		require.Empty(c, c.leader(two))
+		one.set(nil)
+		time.Sleep(5 * time.Second)
+		require.Equal(c, "two", c.leader(two))
+		close(release)
+		require.NoError(c, <-stopped)
+		require.NoError(c, two.stop())
+	})
+}
