@@ -541,3 +541,27 @@ func TestLeaderReleasesTheLockWhoseRenewalItDidNotLearnOf(t *testing.T) {
 		require.NoError(f, store.Fleet().Leave(f.Context(), "one"))
 	})
 }
+
+// A worker of braid that begins leaves alone what workers of the KCL have, even if they have not
+// checkpointed yet: the records that they have read would be skipped.
+func TestLeasesAtLatestStayWithTheirOwner(t *testing.T) {
+	inMixedFleet(t, 2, func(f *fleet) {
+		f.begin()
+		java := f.joinKCL("java", 0)
+		row := kclRow()
+		row["leaseKey"], row["leaseOwner"], row["leaseCounter"] = s("shardId-000000000000"), s("java"), n("7")
+		row["checkpoint"], row["entityType"] = s("LATEST"), s("LEASE")
+		delete(row, "checkpointOwner")
+		f.dynamo.Put(f, "billing", row)
+		time.Sleep(20 * time.Second)
+		f.lead("java", "again")
+		one := f.join("one", nil, nil)
+		time.Sleep(20 * time.Second)
+		held, lost, _ := java.standing()
+		require.Equal(f, 1, held)
+		require.Empty(f, lost)
+		require.Equal(f, s("LATEST"), f.dynamo.Items("billing")["shardId-000000000000"]["checkpoint"])
+		require.NoError(f, one.stop())
+		java.kill()
+	})
+}
