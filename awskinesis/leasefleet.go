@@ -227,10 +227,13 @@ func (f *fleet) Leave(ctx context.Context, worker string) error {
 	m := f.member(worker)
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if err := errors.Join(f.deleteMetrics(ctx, worker, ""), f.releaseLock(ctx, m)); err != nil {
+		return err // and the member stays, so that the next call knows of the lock
+	}
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	delete(f.members, worker)
-	f.mu.Unlock()
-	return errors.Join(f.deleteMetrics(ctx, worker, ""), f.releaseLock(ctx, m))
+	return nil
 }
 
 // RequestHandOver begins the KCL's graceful hand-off: leaseOwner becomes the next owner, and

@@ -111,7 +111,9 @@ func (s *LeaseStore) foreign(sight foreignSighting, now time.Time) error {
 // ended shards do not count: they keep a dead worker's name.
 //
 // In a mixed fleet it returns the leases of workers that have not written metrics to the lease
-// table. All workers of the fleet write them, whether of the KCL or of braid.
+// table. All workers of the fleet write them, whether of the KCL or of braid. A leaving worker of
+// braid has deleted its metrics and renews its leases until its batches are done; its writes show
+// that it belongs to the fleet.
 func (s *LeaseStore) sightings(ctx context.Context) (map[foreignSighting]bool, error) {
 	seen, members := make(map[foreignSighting]bool), make(map[string]bool)
 	noteMetrics := func(worker, seconds string) {
@@ -129,7 +131,8 @@ func (s *LeaseStore) sightings(ctx context.Context) (map[foreignSighting]bool, e
 			return nil
 		}
 		lease, now, found, err := s.decode(&s.leases, r)
-		if err == nil && found && lease.Owner != "" && !lease.Checkpoint.ShardEnd && (s.fleet != nil || isForeign(r)) {
+		isMember := s.fleet != nil && isOfFleet(r) || s.fleet == nil && !isForeign(r)
+		if err == nil && found && lease.Owner != "" && !lease.Checkpoint.ShardEnd && !isMember {
 			seen[foreignSighting{lease.Owner, lease.LeaseKey, strconv.FormatUint(now.version, 10)}] = true
 		}
 		return err

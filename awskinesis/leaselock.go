@@ -1,6 +1,7 @@
 package awskinesis
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -104,26 +105,26 @@ func (f *fleet) writeLock(ctx context.Context, m *member, version string) error 
 	if m.lock.version == "" {
 		f.store.opts.Logger.Info("the worker leads: it assigns the leases", "app", f.store.app, "worker", m.name)
 	}
-	m.lock = heldLock{version: m.lock.attempt, renewed: began}
+	m.lock = heldLock{version: m.lock.attempt, attempt: m.lock.attempt, renewed: began}
 	return nil
 }
 
-// releaseLock lets others take the lock at once.
+// releaseLock lets others take the lock at once, even if the answer to the last write was lost.
 func (f *fleet) releaseLock(ctx context.Context, m *member) error {
-	version := m.lock.version
-	m.lock = heldLock{}
-	if version == "" {
+	version, attempt := m.lock.version, m.lock.attempt
+	if attempt == "" {
 		return nil
 	}
 	_, err := askTable(ctx, f.store, "release", f.store.client.UpdateItem, &dynamodb.UpdateItemInput{
 		TableName:                 &f.store.leases.name,
 		Key:                       leaseRow{attrKey: stringAttr(leaderRow)},
 		UpdateExpression:          aws.String("SET #released = :released"),
-		ConditionExpression:       aws.String("#owner = :owner AND #version = :version"),
+		ConditionExpression:       aws.String("#owner = :owner AND (#version = :version OR #version = :attempt)"),
 		ExpressionAttributeNames:  map[string]string{"#owner": attrLockOwner, "#version": attrLockVersion, "#released": attrLockReleased},
-		ExpressionAttributeValues: leaseRow{":owner": stringAttr(m.name), ":version": stringAttr(version), ":released": stringAttr("1")},
+		ExpressionAttributeValues: leaseRow{":owner": stringAttr(m.name), ":version": stringAttr(cmp.Or(version, attempt)), ":attempt": stringAttr(attempt), ":released": stringAttr("1")},
 	})
-	if isRefused(err) { // another worker holds it
+	if err == nil || isRefused(err) { // if refused, another worker holds it
+		m.lock = heldLock{}
 		return nil
 	}
 	return err

@@ -459,3 +459,109 @@ func TestCostOfAMixedFleetAtRest(t *testing.T) {
 		require.NoError(f, two.stop())
 	})
 }
+
+// A worker can begin while another one leaves, which still renews the leases of batches that it is
+// finishing, but has no metrics any more.
+func TestWorkerBeginsWhileAnotherLeaves(t *testing.T) {
+	inMixedFleet(t, 2, func(f *fleet) {
+		release := make(chan struct{})
+		busy := make(chan struct{}, 2)
+		one := f.join("one", nil, consumer.ProcessorFunc(func(ctx context.Context, batch *consumer.Batch) error {
+			busy <- struct{}{}
+			<-release
+			return f.process(ctx, batch)
+		}))
+		f.put()
+		<-busy
+		<-busy
+		stopped := make(chan error)
+		go func() { stopped <- one.stop() }()
+		time.Sleep(time.Second)
+		two := f.join("two", nil, nil)
+		time.AfterFunc(5*time.Second, func() { close(release) })
+		require.NoError(f, <-stopped)
+		time.Sleep(time.Minute)
+		require.Equal(f, map[string]int{"two": 2}, f.owners())
+		require.Zero(f, f.requireAll())
+		require.NoError(f, two.stop())
+	})
+}
+
+// A write whose answer was lost does not undo a request for the lease that came right after it.
+func TestLostAnswerKeepsARequestToHandOver(t *testing.T) {
+	inMixedFleet(t, 1, func(f *fleet) {
+		f.begin()
+		store := ordersStore(f, f.dynamo, func(o *awskinesis.LeaseStoreOptions) { o.MixedFleet = true })
+		lease := setLease(f, store, consumer.Lease{LeaseKey: key(leaseShard), Owner: "one"})
+		lost := false
+		f.dynamo.SetFaults(func(op string, _ map[string]any) string {
+			if op == "UpdateItem" && !lost {
+				lost = true
+				return "after abort"
+			}
+			return ""
+		})
+		lease = setLease(f, store, lease)
+		require.True(f, lost)
+		f.dynamo.SetFaults(nil)
+		f.handOver(leaseShard, "java")
+		stored, err := store.CompareAndSet(f.Context(), lease)
+		require.NoError(f, err)
+		require.False(f, stored)
+		require.Equal(f, "java", getLease(f, store, leaseShard).NextOwner)
+	})
+}
+
+// A leader that leaves releases the lock even if it did not learn that its last renewal was done.
+func TestLeaderReleasesTheLockWhoseRenewalItDidNotLearnOf(t *testing.T) {
+	inMixedFleet(t, 1, func(f *fleet) {
+		store := ordersStore(f, f.dynamo, func(o *awskinesis.LeaseStoreOptions) { o.MixedFleet = true })
+		for _, round := range []string{"when it was taken", "when it was renewed"} {
+			f.dynamo.SetFaults(func(op string, in map[string]any) string {
+				values, _ := in["ExpressionAttributeValues"].(map[string]any)
+				if op == "UpdateItem" && values[":duration"] != nil {
+					return "after ValidationException"
+				}
+				return ""
+			})
+			_, _, err := store.Fleet().Report(f.Context(), "one")
+			require.Error(f, err)
+			f.dynamo.SetFaults(nil)
+			require.Equal(f, "one", f.leader(), "%s", round)
+			f.dynamo.SetFaults(func(string, map[string]any) string { return "ValidationException" })
+			require.Error(f, store.Fleet().Leave(f.Context(), "one"))
+			f.dynamo.SetFaults(nil)
+			require.NoError(f, store.Fleet().Leave(f.Context(), "one"), "it is called again")
+			require.Equal(f, "", f.leader(), "%s", round)
+			leads, _, err := store.Fleet().Report(f.Context(), "one")
+			require.NoError(f, err)
+			require.True(f, leads)
+			time.Sleep(10 * time.Second)
+		}
+		require.NoError(f, store.Fleet().Leave(f.Context(), "one"))
+	})
+}
+
+// A worker of braid that begins leaves alone what workers of the KCL have, even if they have not
+// checkpointed yet: the records that they have read would be skipped.
+func TestLeasesAtLatestStayWithTheirOwner(t *testing.T) {
+	inMixedFleet(t, 2, func(f *fleet) {
+		f.begin()
+		java := f.joinKCL("java", 0)
+		row := kclRow()
+		row["leaseKey"], row["leaseOwner"], row["leaseCounter"] = s("shardId-000000000000"), s("java"), n("7")
+		row["checkpoint"], row["entityType"] = s("LATEST"), s("LEASE")
+		delete(row, "checkpointOwner")
+		f.dynamo.Put(f, "billing", row)
+		time.Sleep(20 * time.Second)
+		f.lead("java", "again")
+		one := f.join("one", nil, nil)
+		time.Sleep(20 * time.Second)
+		held, lost, _ := java.standing()
+		require.Equal(f, 1, held)
+		require.Empty(f, lost)
+		require.Equal(f, s("LATEST"), f.dynamo.Items("billing")["shardId-000000000000"]["checkpoint"])
+		require.NoError(f, one.stop())
+		java.kill()
+	})
+}

@@ -84,6 +84,7 @@ const (
 	braidIncarnation     = "incarnation"
 	braidCounter         = "counter" // leaseCounter as braid wrote it; a different one was written by the KCL
 	braidWrite           = "write"   // unique to each write, so that a repeated write is recognized
+	braidFleet           = "fleet"   // set by workers of a mixed fleet
 	braidPaused          = "paused"
 	braidNextOwner       = "nextOwner" // of a lease without an owner
 	braidCheckpoint      = "checkpoint"
@@ -226,6 +227,9 @@ func (s *LeaseStore) encode(lease *consumer.Lease, write string, was *rowStandin
 	if lease.Paused {
 		own[braidPaused] = &types.AttributeValueMemberBOOL{Value: true}
 	}
+	if s.fleet != nil {
+		own[braidFleet] = &types.AttributeValueMemberBOOL{Value: true}
+	}
 	switch {
 	case lease.Owner == "":
 		putString(own, braidNextOwner, lease.NextOwner)
@@ -335,6 +339,11 @@ func (s *LeaseStore) decode(t *leaseTable, r leaseRow) (lease consumer.Lease, no
 func isForeign(r leaseRow) bool {
 	own := mapOf(r[attrBraid])
 	return own == nil || stringOf(own[braidCounter]) != numberOf(r[attrCounter])
+}
+
+// isOfFleet reports whether the last writer of a row was a worker of braid in a mixed fleet.
+func isOfFleet(r leaseRow) bool {
+	return !isForeign(r) && mapOf(r[attrBraid])[braidFleet] != nil
 }
 
 // rowErrors collects the errors of invalid attributes.

@@ -356,7 +356,16 @@ func (s *LeaseStore) CompareAndSet(ctx context.Context, lease consumer.Lease) (s
 	var refused *types.ConditionalCheckFailedException
 	switch {
 	case errors.As(err, &refused):
-		return stringOf(mapOf(refused.Item[attrBraid])[braidWrite]) == write, nil
+		if stringOf(mapOf(refused.Item[attrBraid])[braidWrite]) != write {
+			return false, nil
+		}
+		// A request for the lease may have followed, which leaves the counter as it was. It must be
+		// noted: the next write would undo a request that it does not compare.
+		now, found := rowStanding{}, false
+		if _, now, found, err = s.decode(t, refused.Item); err == nil && found {
+			s.note(t, &lease, now)
+		}
+		return true, err
 	case err != nil:
 		return false, err
 	}

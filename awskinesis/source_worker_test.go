@@ -297,6 +297,7 @@ func TestWorkersOfAProcessShareTheBudget(t *testing.T) {
 			w, stop := f.worker(f.source, leases, consumer.Config{WorkerID: fmt.Sprint(i)}, seen.process)
 			stops, last = append(stops, stop), w
 		}
+		time.Sleep(time.Second) // the application is there
 		for range 20 {
 			f.put(10)
 			for range 3 {

@@ -48,7 +48,7 @@ func (g *group) replaceForeign(s *survey, name string, view *streamView) (leases
 //
 // A lease that is still at LATEST becomes a place, so that no restart skips records. It
 // keeps the Incarnation 0: if a worker dies meanwhile, the next one still sees that the
-// stream is adopted.
+// stream is adopted. In a fleet, the other engine may still work: what it has is left alone.
 func (g *group) adopt(ctx context.Context, s *survey, name string, view *streamView, start braid.Position) ([]Lease, error) {
 	shards := view.info.Shards // parents before children
 	rowOf := func(id braid.ShardID) *Lease { return s.rows[LeaseKey{name, id}] }
@@ -72,6 +72,9 @@ func (g *group) adopt(ctx context.Context, s *survey, name string, view *streamV
 		case row != nil:
 			if c := row.Checkpoint; c.ShardEnd || !c.SequenceNumber.IsZero() || !c.Start.Equal(braid.Latest()) {
 				continue
+			}
+			if g.fleet != nil && row.Owner != "" {
+				continue // the owner may process records before that place, so the next owner replaces LATEST
 			}
 			latest := []Lease{*row}
 			if err := g.resolve(ctx, latest, []ShardInfo{shard}, braid.Latest(), nil); err != nil {

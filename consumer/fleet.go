@@ -38,7 +38,8 @@ type Fleet interface {
 	// CompareAndSet by an owner that has not seen the request is refused.
 	RequestHandOver(ctx context.Context, lease Lease, to string) (stored bool, err error)
 
-	// Leave notes that a worker takes no more leases. If it leads, it stops leading.
+	// Leave notes that a worker takes no more leases. If it leads, it stops leading. After an
+	// error it is called again while the worker still has leases.
 	Leave(ctx context.Context, worker string) error
 }
 
@@ -57,9 +58,9 @@ func (g *group) isAssignedLocked(lease *Lease) bool {
 	return g.fleet != nil && lease.NextOwner == "" && w != nil && !w.isLeavingLocked()
 }
 
-// leaveFleet reports each leaving worker to the fleet, once, before the worker gives its leases
-// back. Otherwise the leader would assign them to it again. A failure of the store does not keep
-// the worker from leaving.
+// leaveFleet reports each leaving worker to the fleet before the worker gives its leases back.
+// Otherwise the leader would assign them to it again. A failure of the store does not keep the
+// worker from leaving.
 func (g *group) leaveFleet(ctx context.Context) {
 	if g.fleet == nil {
 		return
@@ -69,7 +70,6 @@ func (g *group) leaveFleet(ctx context.Context) {
 	for id, w := range g.workers {
 		if w.isLeavingLocked() && !g.departed[id] {
 			leaving = append(leaving, id)
-			g.departed[id] = true
 		}
 	}
 	g.mu.Unlock()
@@ -77,7 +77,9 @@ func (g *group) leaveFleet(ctx context.Context) {
 	for _, id := range leaving {
 		if err := g.fleet.Leave(ctx, id); err != nil {
 			g.log().Warn("the worker could not leave the fleet; others find out later", "worker", id, "error", err)
+			continue
 		}
+		g.departed[id] = true
 	}
 }
 
@@ -93,7 +95,7 @@ func (g *group) assignInFleet(ctx context.Context, s *survey, workers map[string
 		leads = leads || leader
 		names = append(names, others...)
 	}
-	g.seekUnknown(s, workers)
+	g.compareListing(s, workers)
 	var taken []*item
 	for _, it := range s.sorted() {
 		w := workers[it.lease.Owner]
@@ -122,7 +124,8 @@ func (g *group) lead(ctx context.Context, s *survey, names []string, workers map
 	g.mu.Lock()
 	var items []*item
 	for _, it := range s.sorted() {
-		if s.setStanding(it, g.standingLocked(it, timeout, now)); it.standing != nil {
+		s.setStanding(it, g.standingLocked(it, timeout, now))
+		if it.standing != nil && (!s.isMissing(it) || s.settled[it.lease.LeaseKey]) {
 			items = append(items, it)
 		}
 	}
@@ -197,7 +200,7 @@ func (g *group) trusted(items []*item, names []string, now time.Time) []string {
 func (g *group) offerLeases(ctx context.Context, s *survey) error {
 	var offered []*item
 	for _, it := range s.sorted() {
-		if !s.isStored(it.lease.LeaseKey) && !it.lease.Checkpoint.ShardEnd && len(it.waiting) == 0 {
+		if s.isMissing(it) && s.settled[it.lease.LeaseKey] {
 			offered = append(offered, it)
 		}
 	}
@@ -278,19 +281,42 @@ func (s *survey) isFinished(it *item) bool {
 	})
 }
 
-// seekUnknown makes the source list a stream again if a worker of this group is assigned a shard
-// that was not in the last listing.
-func (g *group) seekUnknown(s *survey, workers map[string]*Worker) {
-	maps.DeleteFunc(g.sought, func(key LeaseKey, _ uint64) bool { return s.items[key] != nil || s.rows[key] == nil })
-	for key, row := range s.rows {
-		view := s.streams[key.Stream]
-		if view == nil || !view.found || key.Shard == "" || s.items[key] != nil || workers[row.Owner] == nil {
-			continue
-		}
-		if g.sought[key] != row.Version { // once for each assignment
-			g.sought[key] = row.Version
+// compareListing makes the source list a stream again if its leases and shards do not agree: a
+// lease has no shard, or a shard that can begin has no lease. The listing may be older than the
+// leases; then the shard is new, or it is done and its lease was deleted. A disagreement that
+// remains after the source was asked is settled, and the group may act on it. The source is asked
+// once for each lease, and again each time the lease is assigned to a worker of this process.
+func (g *group) compareListing(s *survey, workers map[string]*Worker) {
+	s.settled = make(map[LeaseKey]bool)
+	sought := make(map[LeaseKey]uint64)
+	seek := func(key LeaseKey, assigned uint64) {
+		before, asked := g.sought[key]
+		s.settled[key], sought[key] = asked, max(before, assigned)
+		if !asked || assigned > before {
 			g.discovery.forget(LeaseKey{Stream: key.Stream})
 			g.requestReconcile()
 		}
 	}
+	for key, row := range s.rows {
+		view := s.streams[key.Stream]
+		switch {
+		case view == nil || !view.found || !view.met || key.Shard == "" || s.items[key] != nil:
+		case workers[row.Owner] != nil:
+			seek(key, row.Version)
+		default:
+			seek(key, 0)
+		}
+	}
+	for key, it := range s.items {
+		if s.isMissing(it) {
+			seek(key, 0)
+		}
+	}
+	g.sought = sought
+	maps.DeleteFunc(g.finished, func(key LeaseKey, _ time.Time) bool { return s.rows[key] == nil })
+}
+
+// isMissing reports whether a shard that can begin has no lease.
+func (s *survey) isMissing(it *item) bool {
+	return !s.isStored(it.lease.LeaseKey) && !it.lease.Checkpoint.ShardEnd && len(it.waiting) == 0
 }

@@ -422,3 +422,73 @@ func TestLeaderWaitsForTheFirstRenewal(t *testing.T) {
 		require.NoError(c, one.stop())
 	})
 }
+
+// When nobody could reach the store for a while, no lease was renewed: that says nothing about the
+// workers, who go on with what they had.
+func TestOutageOfTheStoreMovesNothing(t *testing.T) {
+	for _, outage := range []time.Duration{15 * time.Second, 25 * time.Second, 35 * time.Second, 50 * time.Second} {
+		t.Run(outage.String(), func(t *testing.T) {
+			led(t, 6, func(c *cluster) {
+				members := []*member{c.join("one", nil), c.join("two", nil), c.join("three", nil)}
+				time.Sleep(2 * time.Minute)
+				require.Equal(c, map[string]int{"one": 2, "two": 2, "three": 2}, c.owners())
+				owners := make(map[braid.ShardID]string)
+				for _, lease := range c.leases() {
+					owners[lease.Shard] = lease.Owner
+				}
+				var mends []func()
+				for _, m := range members {
+					mends = append(mends, m.cut())
+				}
+				time.Sleep(outage)
+				for _, mend := range mends {
+					mend()
+				}
+				for range 60 {
+					time.Sleep(time.Second)
+					for _, lease := range c.leases() {
+						require.Equal(c, owners[lease.Shard], lease.Owner, "%s", lease.Shard)
+					}
+				}
+				for _, m := range members {
+					require.NoError(c, m.stop())
+				}
+			})
+		})
+	}
+}
+
+// A leader that leaves says so again if the store has failed, while it finishes its batches.
+func TestLeaderLeavesAfterAnError(t *testing.T) {
+	led(t, 2, func(c *cluster) {
+		release := make(chan struct{})
+		one := c.join("one", func(m *member, cfg *consumer.Config) {
+			cfg.HandOverTimeout = time.Hour
+			m.process = func(context.Context, *consumer.Batch) error {
+				<-release
+				return nil
+			}
+		})
+		two := c.join("two", nil)
+		time.Sleep(time.Minute)
+		require.Equal(c, map[string]int{"one": 1, "two": 1}, c.owners())
+		c.put(numbered("record", 20)...)
+		time.Sleep(time.Second)
+		one.set(func(_ context.Context, op string, _ consumer.Lease) error {
+			if op == "Leave" {
+				return errUnplugged
+			}
+			return nil
+		})
+		stopped := make(chan error)
+		go func() { stopped <- one.stop() }()
+		time.Sleep(time.Second)
+		require.Empty(c, c.leader(two))
+		one.set(nil)
+		time.Sleep(5 * time.Second)
+		require.Equal(c, "two", c.leader(two))
+		close(release)
+		require.NoError(c, <-stopped)
+		require.NoError(c, two.stop())
+	})
+}

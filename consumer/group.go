@@ -47,7 +47,7 @@ type group struct {
 	heirs        map[LeaseKey]string       // the workers that get the leases of ending holds
 	departed     map[string]bool           // workers that have left the fleet
 	finished     map[LeaseKey]time.Time    // leases in a fleet that nobody needs, since when
-	sought       map[LeaseKey]uint64       // Versions of leases in a fleet whose shards the source was asked for
+	sought       map[LeaseKey]uint64       // leases and shards in a fleet that the source was asked about: see compareListing
 	distrusted   map[string]time.Time      // workers of a fleet that have let a lease expire, and when
 	observed     map[LeaseKey]*observation // of other workers' leases
 	idle         map[idleness]bool         // reasons that were logged and still hold; nil before the first pass

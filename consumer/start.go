@@ -217,12 +217,16 @@ func (g *group) isNewer(s *survey, row *Lease) bool {
 
 // deleteStaleLeases removes the leases of shards and streams that no longer exist. The
 // lease of a parent stays until its children have begun, since it shows whether the
-// parent was done.
+// parent was done. In a fleet, the source must have been asked since the lease was seen:
+// the lease of a parent by which isNewer knows the shard may be deleted early there.
 func (g *group) deleteStaleLeases(ctx context.Context, s *survey) error {
 	g.noteLineage(s)
 	for key := range s.touched {
 		row, view := s.rows[key], s.streams[key.Stream]
 		if row == nil || key.Shard == "" || view == nil || view.err != nil || s.items[key] != nil || s.isNeeded(row) || g.isNewer(s, row) {
+			continue
+		}
+		if g.fleet != nil && !s.settled[key] {
 			continue
 		}
 		g.mu.Lock()

@@ -26,6 +26,7 @@ type survey struct {
 	stale   bool              // it must not be used for another pass
 	partial bool              // leases of other workers may be older than this pass
 	fleet   bool              // workers of other engines may create leases while those of this process run
+	settled map[LeaseKey]bool // leases and shards without each other, in a fleet: see compareListing
 	planned int               // number of items with a standing
 	counts  map[string]int    // leases that workers have, by owner, counted by their standing
 	free    map[LeaseKey]*item
