@@ -211,7 +211,7 @@ func (s *kinesisServer) start(e *environment, dir string) (*runningServer, error
 	return r, nil
 }
 
-// awaitAnswer returns when the server has answered a request, or cannot answer any more.
+// awaitAnswer returns when the server has answered a request, or never will.
 func (r *runningServer) awaitAnswer() error {
 	c := newKinesisConn(r.addr)
 	defer c.close()
