@@ -108,45 +108,48 @@ func TestManifestStatesTheLogs(t *testing.T) {
 // TestVerifyFiles: damage of a table is found while the store is in use, and nothing
 // else is.
 func TestVerifyFiles(t *testing.T) {
-	d, table, cfg := withDamagedTable(t)
-	s := open(t, cfg)
-	verify := func() (found []error) {
-		read, whole := int64(0), 0
-		pace := func(n int) error { read += int64(n); return nil }
-		require.NoError(t, s.VerifyFiles(t.Context(), pace, func(file string, damage error) {
-			if damage == nil {
-				whole++
-				return
-			}
-			require.Contains(t, damage.Error(), file)
-			found = append(found, damage)
-		}))
-		require.Equal(t, s.DurableBytes(), read)
-		require.Greater(t, whole, 2, "the manifest, a log and a table")
-		return found
-	}
-	mustPut(t, s, "more", "value")
-	require.Empty(t, verify())
-	data, err := d.Mem.UnsafeGetFileDataBuffer(table)
-	require.NoError(t, err)
-	data[len(data)/2] ^= 1
-	found := verify()
-	require.Len(t, found, 1)
-	require.ErrorIs(t, found[0], kv.ErrCorrupt)
-	var damage *kv.FileDamageError
-	require.ErrorAs(t, found[0], &damage)
-	require.Equal(t, kv.FileChanged, damage.Damage)
-	require.True(t, strings.HasSuffix(table, damage.File), damage.File)
-	data[len(data)/2] ^= 1
-	require.Empty(t, verify())
+	synctest.Test(t, func(t *testing.T) {
+		d, table, cfg := withDamagedTable(t)
+		s := open(t, cfg)
+		synctest.Wait() // until Pebble has removed the log that it replayed
+		verify := func() (found []error) {
+			read, whole := int64(0), 0
+			pace := func(n int) error { read += int64(n); return nil }
+			require.NoError(t, s.VerifyFiles(t.Context(), pace, func(file string, damage error) {
+				if damage == nil {
+					whole++
+					return
+				}
+				require.Contains(t, damage.Error(), file)
+				found = append(found, damage)
+			}))
+			require.Equal(t, s.DurableBytes(), read)
+			require.Greater(t, whole, 2, "the manifest, a log and a table")
+			return found
+		}
+		mustPut(t, s, "more", "value")
+		require.Empty(t, verify())
+		data, err := d.Mem.UnsafeGetFileDataBuffer(table)
+		require.NoError(t, err)
+		data[len(data)/2] ^= 1
+		found := verify()
+		require.Len(t, found, 1)
+		require.ErrorIs(t, found[0], kv.ErrCorrupt)
+		var damage *kv.FileDamageError
+		require.ErrorAs(t, found[0], &damage)
+		require.Equal(t, kv.FileChanged, damage.Damage)
+		require.True(t, strings.HasSuffix(table, damage.File), damage.File)
+		data[len(data)/2] ^= 1
+		require.Empty(t, verify())
 
-	enough := errors.New("enough")
-	require.ErrorIs(t, s.VerifyFiles(t.Context(), func(int) error { return enough }, nil), enough)
-	ctx, cancel := context.WithCancelCause(t.Context())
-	cancel(enough)
-	require.ErrorIs(t, s.VerifyFiles(ctx, nil, nil), enough)
-	require.NoError(t, s.Close())
-	require.ErrorIs(t, s.VerifyFiles(t.Context(), nil, nil), kv.ErrClosed)
+		enough := errors.New("enough")
+		require.ErrorIs(t, s.VerifyFiles(t.Context(), func(int) error { return enough }, nil), enough)
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(enough)
+		require.ErrorIs(t, s.VerifyFiles(ctx, nil, nil), enough)
+		require.NoError(t, s.Close())
+		require.ErrorIs(t, s.VerifyFiles(t.Context(), nil, nil), kv.ErrClosed)
+	})
 }
 
 // TestDamageOfTheLastSecondIsAccepted: a log is damaged beyond the bytes that the ledger lists,
