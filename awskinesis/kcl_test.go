@@ -341,6 +341,7 @@ type process struct {
 	cmd     *exec.Cmd
 	stdin   io.Closer
 	ended   chan struct{}
+	err     error // how it ended; read it after ended is closed
 }
 
 // startJava starts a worker of the KCL: one that hangs at a prepared checkpoint, or goes on, or does
@@ -370,7 +371,7 @@ func (j *journey) startProcess(name string, cmd *exec.Cmd) *process {
 		for lines := bufio.NewScanner(stdout); lines.Scan(); {
 			j.read(name, lines.Text())
 		}
-		_ = w.cmd.Wait()
+		w.err = w.cmd.Wait()
 	}()
 	j.Cleanup(func() {
 		w.kill()
@@ -393,6 +394,7 @@ func (w *process) stop() {
 	_ = w.stdin.Close()
 	select {
 	case <-w.ended:
+		require.NoError(w.journey, w.err)
 	case <-time.After(90 * time.Second):
 		w.journey.Fatal("the worker does not stop")
 	}
