@@ -63,11 +63,9 @@ func TestKCLAndBraidShareAnApplication(t *testing.T) {
 		j.split(shard) // into 4 to 11
 	}
 	f.awaitShare("java-1", "java-2", "braid-1", "braid-2")
-	j.merge(8, 9) // into 12
-	j.split(10)   // into 13 and 14
-	f.awaitShare("java-1", "java-2", "braid-1", "braid-2")
-
-	f.stop("java-2")
+	j.merge(8, 9)    // into 12
+	j.split(10)      // into 13 and 14
+	f.stop("java-2") // while shards end
 	f.awaitShare("java-1", "braid-1", "braid-2")
 	f.start("java-3")
 	f.awaitShare("java-1", "java-3", "braid-1", "braid-2")
