@@ -344,12 +344,11 @@ type process struct {
 	err     error // how it ended; read it after ended is closed
 }
 
-// startJava starts a worker of the KCL: one that hangs at a prepared checkpoint, or goes on, or does
-// not prepare any.
-func (j *journey) startJava(name, atPrepared string) *process {
+// startJava starts a worker of the KCL; testdata/kcl/Worker.java documents its kinds.
+func (j *journey) startJava(name, kind string) *process {
 	j.Helper()
 	return j.startProcess(name, exec.Command("java", slices.Concat([]string{"-Xmx256m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"}, j.javaOptions,
-		[]string{"-cp", j.classPath, "Worker", j.kinesis.URL, j.table.URL, "billing", name, atPrepared})...))
+		[]string{"-cp", j.classPath, "Worker", j.kinesis.URL, j.table.URL, "billing", name, kind})...))
 }
 
 // startProcess starts a worker that ends when its input does.

@@ -36,18 +36,10 @@ const fleetWorkerVariable = "BRAID_FLEET_WORKER"
 // ought to be.
 func TestKCLAndBraidShareAnApplication(t *testing.T) {
 	j := newJourneyOf(t, compileKCL(t), 4)
-	feeding, stopFeeding := context.WithCancel(t.Context())
-	var feeder sync.WaitGroup
-	feeder.Go(func() {
-		for feeding.Err() == nil {
-			j.put(1)
-			time.Sleep(250 * time.Millisecond)
-		}
-	})
-	defer feeder.Wait()
+	f := &mixedFleet{journey: j, strategy: "plain", workers: make(map[string]*process)}
+	stopFeeding := f.feed()
 	defer stopFeeding()
 
-	f := &mixedFleet{journey: j, workers: make(map[string]*process)}
 	f.start("braid-0") // which makes the table, and leads
 	f.awaitShare("braid-0")
 	f.start("java-1")
@@ -113,7 +105,6 @@ func TestKCLAndBraidShareAnApplication(t *testing.T) {
 	require.Equal(t, third, f.leader())
 
 	stopFeeding()
-	feeder.Wait()
 	j.await("everything", j.isComplete)
 	f.requireConsistent()
 	f.stop(third)
@@ -123,10 +114,67 @@ func TestKCLAndBraidShareAnApplication(t *testing.T) {
 	require.Less(t, repeated, total/100, "those that a worker had processed and not checkpointed when it was killed")
 }
 
+// A leader of the KCL that assigns leases by the load of workers, as it does by default, gives braid
+// workers their share. A braid leader follows, and gives KCL workers theirs.
+func TestKCLSharesByLoadWithBraid(t *testing.T) {
+	j := newJourneyOf(t, compileKCL(t), 4)
+	f := &mixedFleet{journey: j, strategy: "load", workers: make(map[string]*process)}
+	stopFeeding := f.feed()
+	defer stopFeeding()
+
+	f.start("java-1")
+	f.awaitShare("java-1")
+	f.start("braid-1")
+	f.awaitShare("java-1", "braid-1")
+	f.start("java-2")
+	f.awaitShare("java-1", "java-2", "braid-1")
+	for shard := range 4 {
+		j.split(shard) // into 4 to 11
+	}
+	f.awaitShare("java-1", "java-2", "braid-1")
+	f.kill("java-2")
+	f.awaitShare("java-1", "braid-1")
+	require.Equal(t, "java-1", f.leader())
+	f.stop("java-1")
+	f.awaitShare("braid-1")
+	require.Equal(t, "braid-1", f.leader())
+	f.start("java-3")
+	f.awaitShare("java-3", "braid-1")
+	f.stop("braid-1")
+	f.awaitShare("java-3")
+	require.Equal(t, "java-3", f.leader())
+	f.start("braid-2")
+	f.awaitShare("java-3", "braid-2")
+
+	stopFeeding()
+	j.await("everything", j.isComplete)
+	f.requireConsistent()
+	f.stop("java-3")
+	f.stop("braid-2")
+	j.requireOrder()
+}
+
 // mixedFleet is the workers of an application.
 type mixedFleet struct {
 	*journey
-	workers map[string]*process
+	strategy string // of workers of the KCL
+	workers  map[string]*process
+}
+
+// feed puts records until its result is called.
+func (f *mixedFleet) feed() (stop func()) {
+	ctx, cancel := context.WithCancel(f.Context())
+	var feeder sync.WaitGroup
+	feeder.Go(func() {
+		for ctx.Err() == nil {
+			f.put(1)
+			time.Sleep(250 * time.Millisecond)
+		}
+	})
+	return func() {
+		cancel()
+		feeder.Wait()
+	}
 }
 
 // start starts a worker of the kind that its name says.
@@ -134,7 +182,7 @@ func (f *mixedFleet) start(name string) {
 	f.Helper()
 	f.Logf("%s: start %s", time.Now().Format("15:04:05"), name)
 	if strings.HasPrefix(name, "java") {
-		f.workers[name] = f.startJava(name, "plain")
+		f.workers[name] = f.startJava(name, f.strategy)
 		return
 	}
 	cmd := exec.Command(os.Args[0], "-test.run=^TestFleetWorker$")

@@ -49,8 +49,9 @@ import software.amazon.kinesis.retrieval.polling.PollingConfig;
  * end SHARD
  * </pre>
  *
- * It checkpoints after every third record. Unless it is told to be plain, it prepares a checkpoint
- * after the 40th when all shards are under way, at which it hangs if it is told to.
+ * It checkpoints after every third record. Told "hang" or "go on", it also prepares a checkpoint after
+ * the 40th when all shards are under way, and hangs or goes on. Told "plain" or "load", it prepares none,
+ * and as the leader it assigns leases by their number or, as the KCL does by default, by the load.
  * It stops gracefully when its input ends, and exits with 1 if it still processes a shard after that.
  *
  * With the property "streams", which has serialized stream identifiers divided by commas, it is in
@@ -89,7 +90,7 @@ public class Worker implements ShardRecordProcessor {
     public static void main(String[] args) throws Exception {
         String kinesisEndpoint = args[0], dynamoEndpoint = args[1], application = args[2], worker = args[3];
         hangs = args[4].equals("hang");
-        prepares = !args[4].equals("plain");
+        prepares = !args[4].equals("plain") && !args[4].equals("load");
         StaticCredentialsProvider credentials = StaticCredentialsProvider.create(AwsBasicCredentials.create("a", "b"));
         KinesisAsyncClient kinesis = KinesisAsyncClient.builder().region(Region.EU_CENTRAL_1).credentialsProvider(credentials)
                 .endpointOverride(URI.create(kinesisEndpoint)).httpClientBuilder(NettyNioAsyncHttpClient.builder().protocol(Protocol.HTTP1_1)).build();
@@ -106,7 +107,7 @@ public class Worker implements ShardRecordProcessor {
         leases.dynamoDbLockBasedLeaderHeartbeatPeriodInMillis(1000L);
         leases.workerUtilizationAwareAssignmentConfig().disableWorkerMetrics(true);
         leases.workerUtilizationAwareAssignmentConfig().inMemoryWorkerMetricsCaptureFrequencyMillis(1000L);
-        if (!prepares) {
+        if (args[4].equals("plain")) {
             leases.leaseAssignmentStrategy(LeaseAssignmentStrategy.LEASE_COUNT_BASED); // so that each worker gets some
         }
         var coordinator = configs.coordinatorConfig().parentShardPollIntervalMillis(500).shardConsumerDispatchPollIntervalMillis(200);
