@@ -341,14 +341,14 @@ type process struct {
 	cmd     *exec.Cmd
 	stdin   io.Closer
 	ended   chan struct{}
+	err     error // how it ended; read it after ended is closed
 }
 
-// startJava starts a worker of the KCL: one that hangs at a prepared checkpoint, or goes on, or does
-// not prepare any.
-func (j *journey) startJava(name, atPrepared string) *process {
+// startJava starts a worker of the KCL; testdata/kcl/Worker.java documents its kinds.
+func (j *journey) startJava(name, kind string) *process {
 	j.Helper()
 	return j.startProcess(name, exec.Command("java", slices.Concat([]string{"-Xmx256m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"}, j.javaOptions,
-		[]string{"-cp", j.classPath, "Worker", j.kinesis.URL, j.table.URL, "billing", name, atPrepared})...))
+		[]string{"-cp", j.classPath, "Worker", j.kinesis.URL, j.table.URL, "billing", name, kind})...))
 }
 
 // startProcess starts a worker that ends when its input does.
@@ -370,7 +370,7 @@ func (j *journey) startProcess(name string, cmd *exec.Cmd) *process {
 		for lines := bufio.NewScanner(stdout); lines.Scan(); {
 			j.read(name, lines.Text())
 		}
-		_ = w.cmd.Wait()
+		w.err = w.cmd.Wait()
 	}()
 	j.Cleanup(func() {
 		w.kill()
@@ -393,6 +393,7 @@ func (w *process) stop() {
 	_ = w.stdin.Close()
 	select {
 	case <-w.ended:
+		require.NoError(w.journey, w.err)
 	case <-time.After(90 * time.Second):
 		w.journey.Fatal("the worker does not stop")
 	}

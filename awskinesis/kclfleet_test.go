@@ -36,18 +36,10 @@ const fleetWorkerVariable = "BRAID_FLEET_WORKER"
 // ought to be.
 func TestKCLAndBraidShareAnApplication(t *testing.T) {
 	j := newJourneyOf(t, compileKCL(t), 4)
-	feeding, stopFeeding := context.WithCancel(t.Context())
-	var feeder sync.WaitGroup
-	feeder.Go(func() {
-		for feeding.Err() == nil {
-			j.put(1)
-			time.Sleep(250 * time.Millisecond)
-		}
-	})
-	defer feeder.Wait()
+	f := &mixedFleet{journey: j, strategy: "plain", workers: make(map[string]*process)}
+	stopFeeding := f.feed()
 	defer stopFeeding()
 
-	f := &mixedFleet{journey: j, workers: make(map[string]*process)}
 	f.start("braid-0") // which makes the table, and leads
 	f.awaitShare("braid-0")
 	f.start("java-1")
@@ -63,11 +55,9 @@ func TestKCLAndBraidShareAnApplication(t *testing.T) {
 		j.split(shard) // into 4 to 11
 	}
 	f.awaitShare("java-1", "java-2", "braid-1", "braid-2")
-	j.merge(8, 9) // into 12
-	j.split(10)   // into 13 and 14
-	f.awaitShare("java-1", "java-2", "braid-1", "braid-2")
-
-	f.stop("java-2")
+	j.merge(8, 9)    // into 12
+	j.split(10)      // into 13 and 14
+	f.stop("java-2") // while shards end
 	f.awaitShare("java-1", "braid-1", "braid-2")
 	f.start("java-3")
 	f.awaitShare("java-1", "java-3", "braid-1", "braid-2")
@@ -115,7 +105,6 @@ func TestKCLAndBraidShareAnApplication(t *testing.T) {
 	require.Equal(t, third, f.leader())
 
 	stopFeeding()
-	feeder.Wait()
 	j.await("everything", j.isComplete)
 	f.requireConsistent()
 	f.stop(third)
@@ -125,10 +114,67 @@ func TestKCLAndBraidShareAnApplication(t *testing.T) {
 	require.Less(t, repeated, total/100, "those that a worker had processed and not checkpointed when it was killed")
 }
 
+// A leader of the KCL that assigns leases by the load of workers, as it does by default, gives braid
+// workers their share. A braid leader follows, and gives KCL workers theirs.
+func TestKCLSharesByLoadWithBraid(t *testing.T) {
+	j := newJourneyOf(t, compileKCL(t), 4)
+	f := &mixedFleet{journey: j, strategy: "load", workers: make(map[string]*process)}
+	stopFeeding := f.feed()
+	defer stopFeeding()
+
+	f.start("java-1")
+	f.awaitShare("java-1")
+	f.start("braid-1")
+	f.awaitShare("java-1", "braid-1")
+	f.start("java-2")
+	f.awaitShare("java-1", "java-2", "braid-1")
+	for shard := range 4 {
+		j.split(shard) // into 4 to 11
+	}
+	f.awaitShare("java-1", "java-2", "braid-1")
+	f.kill("java-2")
+	f.awaitShare("java-1", "braid-1")
+	require.Equal(t, "java-1", f.leader())
+	f.stop("java-1")
+	f.awaitShare("braid-1")
+	require.Equal(t, "braid-1", f.leader())
+	f.start("java-3")
+	f.awaitShare("java-3", "braid-1")
+	f.stop("braid-1")
+	f.awaitShare("java-3")
+	require.Equal(t, "java-3", f.leader())
+	f.start("braid-2")
+	f.awaitShare("java-3", "braid-2")
+
+	stopFeeding()
+	j.await("everything", j.isComplete)
+	f.requireConsistent()
+	f.stop("java-3")
+	f.stop("braid-2")
+	j.requireOrder()
+}
+
 // mixedFleet is the workers of an application.
 type mixedFleet struct {
 	*journey
-	workers map[string]*process
+	strategy string // of workers of the KCL
+	workers  map[string]*process
+}
+
+// feed puts records until its result is called.
+func (f *mixedFleet) feed() (stop func()) {
+	ctx, cancel := context.WithCancel(f.Context())
+	var feeder sync.WaitGroup
+	feeder.Go(func() {
+		for ctx.Err() == nil {
+			f.put(1)
+			time.Sleep(250 * time.Millisecond)
+		}
+	})
+	return func() {
+		cancel()
+		feeder.Wait()
+	}
 }
 
 // start starts a worker of the kind that its name says.
@@ -136,7 +182,7 @@ func (f *mixedFleet) start(name string) {
 	f.Helper()
 	f.Logf("%s: start %s", time.Now().Format("15:04:05"), name)
 	if strings.HasPrefix(name, "java") {
-		f.workers[name] = f.startJava(name, "plain")
+		f.workers[name] = f.startJava(name, f.strategy)
 		return
 	}
 	cmd := exec.Command(os.Args[0], "-test.run=^TestFleetWorker$")
@@ -172,7 +218,7 @@ func (f *mixedFleet) awaitShare(names ...string) {
 	for deadline := time.Now().Add(4 * time.Minute); ; time.Sleep(200 * time.Millisecond) {
 		var all map[string]int
 		owners, all = f.owners()
-		if f.isTaken(owners, names) && !slices.ContainsFunc(names, func(name string) bool { return all[name] == 0 }) {
+		if f.isTaken(names) && !slices.ContainsFunc(names, func(name string) bool { return all[name] == 0 }) {
 			break
 		}
 		if time.Now().After(deadline) {
@@ -198,22 +244,19 @@ func (f *mixedFleet) awaitShare(names ...string) {
 	f.requireOrder()
 }
 
-// isTaken reports whether the owners have all shards that are not closed, and no others.
-func (f *mixedFleet) isTaken(owners map[string]int, names []string) bool {
+// isTaken reports whether workers of those names have all open shards, and all closed ones have ended.
+// A count of leases would not do: a split adds as many shards as a merge removes.
+func (f *mixedFleet) isTaken(names []string) bool {
 	stream, err := f.kit.DB().Stream("orders")
 	require.NoError(f, err)
-	left := 0
-	for _, shard := range stream.Shards() {
-		if !shard.Describe().Closed {
-			left++
+	rows := f.dynamo.Items("billing")
+	return !slices.ContainsFunc(stream.Shards(), func(shard *braid.Shard) bool {
+		row := rows[string(shard.ID())]
+		if shard.Describe().Closed {
+			return row != nil && dynamotest.Text(row["checkpoint"]) != "SHARD_END"
 		}
-	}
-	for owner, n := range owners {
-		if left -= n; !slices.Contains(names, owner) {
-			return false
-		}
-	}
-	return left == 0
+		return row["checkpointOwner"] != nil || !slices.Contains(names, dynamotest.Text(row["leaseOwner"]))
+	})
 }
 
 // owners returns how many open shards each worker has, and how many of all. One that is handed over

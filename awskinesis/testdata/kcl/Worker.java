@@ -2,7 +2,10 @@ import java.net.URI;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.TimeoutException;
 import java.util.concurrent.atomic.AtomicInteger;
 
 import software.amazon.awssdk.auth.credentials.AwsBasicCredentials;
@@ -46,9 +49,10 @@ import software.amazon.kinesis.retrieval.polling.PollingConfig;
  * end SHARD
  * </pre>
  *
- * It checkpoints after every third record. Unless it is told to be plain, it prepares a checkpoint
- * after the 40th when all shards are under way, at which it hangs if it is told to.
- * It stops gracefully when its input ends.
+ * It checkpoints after every third record. Told "hang" or "go on", it also prepares a checkpoint after
+ * the 40th when all shards are under way, and hangs or goes on. Told "plain" or "load", it prepares none,
+ * and as the leader it assigns leases by their number or, as the KCL does by default, by the load.
+ * It stops gracefully when its input ends, and exits with 1 if it still processes a shard after that.
  *
  * With the property "streams", which has serialized stream identifiers divided by commas, it is in
  * multi-stream mode. Then a SHARD is printed behind the name of its stream and a slash.
@@ -60,6 +64,24 @@ public class Worker implements ShardRecordProcessor {
     /** Shards of which records have come. The scheduler starts no shard while another one hangs. */
     private static final AtomicInteger started = new AtomicInteger();
 
+    /** Processors that have begun, and have neither been told to stop nor reached the end of their shard. */
+    private static final Set<Worker> processing = ConcurrentHashMap.newKeySet();
+
+    /**
+     * How long to wait for a graceful stop. It returns after about two seconds, or never: the KCL waits until
+     * the consumer of each lease has counted down two latches, and two kinds of consumers do not.
+     *
+     * <ul>
+     * <li>If the shard ended less than a tick ago, the consumer has run its last task and has no reason to
+     * look at the latches again.
+     * <li>If the shard waits for a parent, the consumer looks at the stop only when the parent has ended.
+     * </ul>
+     *
+     * Neither processes records, so the worker can exit. Its leases expire, as they do after a stop that
+     * returns, because the KCL gives no lease back.
+     */
+    private static final int STOP_SECONDS = 20;
+
     private final String stream;
     private String shard;
     private int count;
@@ -68,7 +90,7 @@ public class Worker implements ShardRecordProcessor {
     public static void main(String[] args) throws Exception {
         String kinesisEndpoint = args[0], dynamoEndpoint = args[1], application = args[2], worker = args[3];
         hangs = args[4].equals("hang");
-        prepares = !args[4].equals("plain");
+        prepares = !args[4].equals("plain") && !args[4].equals("load");
         StaticCredentialsProvider credentials = StaticCredentialsProvider.create(AwsBasicCredentials.create("a", "b"));
         KinesisAsyncClient kinesis = KinesisAsyncClient.builder().region(Region.EU_CENTRAL_1).credentialsProvider(credentials)
                 .endpointOverride(URI.create(kinesisEndpoint)).httpClientBuilder(NettyNioAsyncHttpClient.builder().protocol(Protocol.HTTP1_1)).build();
@@ -85,7 +107,7 @@ public class Worker implements ShardRecordProcessor {
         leases.dynamoDbLockBasedLeaderHeartbeatPeriodInMillis(1000L);
         leases.workerUtilizationAwareAssignmentConfig().disableWorkerMetrics(true);
         leases.workerUtilizationAwareAssignmentConfig().inMemoryWorkerMetricsCaptureFrequencyMillis(1000L);
-        if (!prepares) {
+        if (args[4].equals("plain")) {
             leases.leaseAssignmentStrategy(LeaseAssignmentStrategy.LEASE_COUNT_BASED); // so that each worker gets some
         }
         var coordinator = configs.coordinatorConfig().parentShardPollIntervalMillis(500).shardConsumerDispatchPollIntervalMillis(200);
@@ -98,8 +120,14 @@ public class Worker implements ShardRecordProcessor {
         thread.start();
         while (System.in.read() >= 0) {
         }
-        scheduler.startGracefulShutdown().get(60, TimeUnit.SECONDS);
-        System.exit(0);
+        boolean stopped = true;
+        try {
+            scheduler.startGracefulShutdown().get(STOP_SECONDS, TimeUnit.SECONDS);
+        } catch (TimeoutException e) {
+            stopped = processing.isEmpty();
+            System.err.println("the scheduler does not stop, and still processes " + processing.size() + " shards");
+        }
+        System.exit(stopped ? 0 : 1);
     }
 
     /** Makes processors, which say the name of their stream if there are several. */
@@ -156,6 +184,7 @@ public class Worker implements ShardRecordProcessor {
 
     @Override
     public void initialize(InitializationInput input) {
+        processing.add(this);
         shard = stream + input.shardId();
         byte[] state = input.pendingCheckpointState();
         say("init", shard, input.extendedSequenceNumber().sequenceNumber(), input.extendedSequenceNumber().subSequenceNumber(),
@@ -193,6 +222,7 @@ public class Worker implements ShardRecordProcessor {
 
     @Override
     public void leaseLost(LeaseLostInput input) {
+        processing.remove(this);
         say("lost", shard);
     }
 
@@ -200,6 +230,7 @@ public class Worker implements ShardRecordProcessor {
     public void shardEnded(ShardEndedInput input) {
         try {
             input.checkpointer().checkpoint();
+            processing.remove(this);
             say("end", shard);
         } catch (Exception e) {
             say("failed", shard, e);
@@ -210,6 +241,7 @@ public class Worker implements ShardRecordProcessor {
     public void shutdownRequested(ShutdownRequestedInput input) {
         try {
             input.checkpointer().checkpoint();
+            processing.remove(this);
             say("stopped", shard);
         } catch (Exception e) {
             say("failed", shard, e);
