@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
 
@@ -113,35 +114,37 @@ func TestABackupTakesAnEmptyDirectoryOnly(t *testing.T) {
 }
 
 func TestABackupThatIsCancelledLeavesNoDatabase(t *testing.T) {
-	source := t.TempDir()
-	db := boxOpenDir(t, source, nil)
-	boxBackupSource(t, db)
-	for cancelAt := range 4 {
-		target := filepath.Join(t.TempDir(), "copy")
-		cause := errors.New("no time")
-		ctx, cancel := context.WithCancelCause(t.Context())
-		calls := 0
-		err := db.Backup(ctx, target, &braid.BackupOptions{Progress: func(int64, int64) {
-			if calls == cancelAt {
-				cancel(cause)
+	synctest.Test(t, func(t *testing.T) {
+		source := t.TempDir()
+		db := boxOpenDir(t, source, nil)
+		boxBackupSource(t, db)
+		for cancelAt := range 4 {
+			target := filepath.Join(t.TempDir(), "copy")
+			cause := errors.New("no time")
+			ctx, cancel := context.WithCancelCause(t.Context())
+			calls := 0
+			err := db.Backup(ctx, target, &braid.BackupOptions{Progress: func(int64, int64) {
+				if calls == cancelAt {
+					cancel(cause)
+				}
+				calls++
+			}})
+			require.ErrorIs(t, err, cause)
+			if _, err := os.Stat(target); err == nil {
+				files, err := os.ReadDir(target)
+				require.NoError(t, err)
+				require.Empty(t, files, "nothing is left")
 			}
-			calls++
-		}})
-		require.ErrorIs(t, err, cause)
-		if _, err := os.Stat(target); err == nil {
-			files, err := os.ReadDir(target)
+			cancel(nil)
+			require.NoError(t, db.Backup(t.Context(), target, nil), "the same place can be used again")
+			twin, err := braid.Open(target, nil)
 			require.NoError(t, err)
-			require.Empty(t, files, "nothing is left")
+			requireBackup(t, twin)
+			require.NoError(t, twin.Close())
 		}
-		cancel(nil)
-		require.NoError(t, db.Backup(t.Context(), target, nil), "the same place can be used again")
-		twin, err := braid.Open(target, nil)
-		require.NoError(t, err)
-		requireBackup(t, twin)
-		require.NoError(t, twin.Close())
-	}
-	require.NoError(t, db.Close())
-	requireBackup(t, boxOpenDir(t, source, nil))
+		require.NoError(t, db.Close())
+		requireBackup(t, boxOpenDir(t, source, nil))
+	})
 }
 
 // A copy has the state of one instant, even while many write.

@@ -50,29 +50,40 @@ func TestMetricsCountWhatHappened(t *testing.T) {
 	after := db.Metrics()
 	require.Greater(t, after.TailReads, m.TailReads)
 	require.Equal(t, m.StoreReads, after.StoreReads)
-	for range 40 {
-		boxFill(t, one, 50, 1000)
-	}
-	m = db.Metrics()
-	require.Greater(t, m.Epochs, 1)
-	require.Positive(t, m.BytesFlushed)
-	require.Positive(t, m.Tables)
+}
+
+// Full memtables become tables in the background.
+func TestMetricsShowTables(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := boxOpenDir(t, t.TempDir(), &braid.Options{MemtableBytes: 1 << 20})
+		stream := boxOpenStream(t, db, "s", 3)
+		for range 40 {
+			boxFill(t, stream, 50, 1000)
+		}
+		synctest.Wait()
+		m := db.Metrics()
+		require.Greater(t, m.Epochs, 1)
+		require.Positive(t, m.BytesFlushed)
+		require.Positive(t, m.Tables)
+	})
 }
 
 func TestMetricsShowWhatTransactionsHold(t *testing.T) {
-	db := boxOpen(t, nil)
-	boxSet(t, db, "a=1")
-	require.NoError(t, db.View(t.Context(), func(tx *braid.Tx) error {
-		require.EqualValues(t, 1, db.Metrics().OpenSnapshots)
-		for _, err := range tx.Scan(nil, nil) {
-			require.NoError(t, err)
-			require.Zero(t, db.Metrics().OpenIterators, "none is held while a loop runs")
-		}
-		return nil
-	}))
-	require.Zero(t, db.Metrics().OpenSnapshots)
-	require.NoError(t, db.Close())
-	require.NotPanics(t, func() { require.Zero(t, db.Metrics().DiskBytes) })
+	synctest.Test(t, func(t *testing.T) {
+		db := boxOpen(t, nil)
+		boxSet(t, db, "a=1")
+		require.NoError(t, db.View(t.Context(), func(tx *braid.Tx) error {
+			require.EqualValues(t, 1, db.Metrics().OpenSnapshots)
+			for _, err := range tx.Scan(nil, nil) {
+				require.NoError(t, err)
+				require.Zero(t, db.Metrics().OpenIterators, "none is held while a loop runs")
+			}
+			return nil
+		}))
+		require.Zero(t, db.Metrics().OpenSnapshots)
+		require.NoError(t, db.Close())
+		require.NotPanics(t, func() { require.Zero(t, db.Metrics().DiskBytes) })
+	})
 }
 
 func TestAStreamCountsWhatIsReadAndRefused(t *testing.T) {

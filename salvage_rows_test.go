@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
@@ -22,45 +23,47 @@ import (
 // TestASalvageThatDoesNotEndLeavesNoDatabase: a crash or a cancelled context leaves no
 // directory that can be opened. After a cancelled context, Salvage can be called again.
 func TestASalvageThatDoesNotEndLeavesNoDatabase(t *testing.T) {
-	src := buildSalvage(t, reshardsAndTrims, false)
-	files := filesOf(t, src.mem, salvageFrom)
-	var images []*vfs.MemFS
-	_, err := salvageDir(t.Context(), salvageFrom, salvageTo, &SalvageOptions{Progress: func(int64, int64) {
-		images = append(images, src.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rand.New(rand.NewPCG(1, 1))}))
-	}}, environment{fs: src.mem})
-	require.NoError(t, err)
-	require.Greater(t, len(images), 5)
-	for _, image := range images {
-		if _, err := image.Stat(salvageTo); err != nil {
-			continue // nothing of it was durable
-		}
-		_, err := open(salvageTo, nil, environment{fs: image})
-		require.ErrorIs(t, err, ErrInvalidArgument)
-		_, err = salvageDir(t.Context(), salvageFrom, salvageTo, nil, environment{fs: image})
-		require.ErrorIs(t, err, ErrInvalidArgument, "it is not empty")
-		require.NoError(t, image.RemoveAll(salvageTo))
-		_, err = salvageDir(t.Context(), salvageFrom, salvageTo, nil, environment{fs: image})
-		require.NoError(t, err)
-	}
-	require.NoError(t, src.mem.RemoveAll(salvageTo))
-	for stop := range 4 {
-		ctx, cancel := context.WithCancelCause(t.Context())
-		calls := 0
-		_, err := salvageDir(ctx, salvageFrom, salvageTo, &SalvageOptions{Progress: func(int64, int64) {
-			if calls++; calls == 1+3*stop {
-				cancel(errors.New("that is enough"))
-			}
+	synctest.Test(t, func(t *testing.T) {
+		src := buildSalvage(t, reshardsAndTrims, false)
+		files := filesOf(t, src.mem, salvageFrom)
+		var images []*vfs.MemFS
+		_, err := salvageDir(t.Context(), salvageFrom, salvageTo, &SalvageOptions{Progress: func(int64, int64) {
+			images = append(images, src.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rand.New(rand.NewPCG(1, 1))}))
 		}}, environment{fs: src.mem})
-		require.ErrorContains(t, err, "that is enough")
-		names, err := src.mem.List(salvageTo)
 		require.NoError(t, err)
-		require.Empty(t, names)
-		cancel(nil)
-	}
-	require.Equal(t, files, filesOf(t, src.mem, salvageFrom))
-	report, err := salvageDir(t.Context(), salvageFrom, salvageTo, nil, environment{fs: src.mem})
-	require.NoError(t, err)
-	require.True(t, report.Whole())
+		require.Greater(t, len(images), 5)
+		for _, image := range images {
+			if _, err := image.Stat(salvageTo); err != nil {
+				continue // nothing of it was durable
+			}
+			_, err := open(salvageTo, nil, environment{fs: image})
+			require.ErrorIs(t, err, ErrInvalidArgument)
+			_, err = salvageDir(t.Context(), salvageFrom, salvageTo, nil, environment{fs: image})
+			require.ErrorIs(t, err, ErrInvalidArgument, "it is not empty")
+			require.NoError(t, image.RemoveAll(salvageTo))
+			_, err = salvageDir(t.Context(), salvageFrom, salvageTo, nil, environment{fs: image})
+			require.NoError(t, err)
+		}
+		require.NoError(t, src.mem.RemoveAll(salvageTo))
+		for stop := range 4 {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			calls := 0
+			_, err := salvageDir(ctx, salvageFrom, salvageTo, &SalvageOptions{Progress: func(int64, int64) {
+				if calls++; calls == 1+3*stop {
+					cancel(errors.New("that is enough"))
+				}
+			}}, environment{fs: src.mem})
+			require.ErrorContains(t, err, "that is enough")
+			names, err := src.mem.List(salvageTo)
+			require.NoError(t, err)
+			require.Empty(t, names)
+			cancel(nil)
+		}
+		require.Equal(t, files, filesOf(t, src.mem, salvageFrom))
+		report, err := salvageDir(t.Context(), salvageFrom, salvageTo, nil, environment{fs: src.mem})
+		require.NoError(t, err)
+		require.True(t, report.Whole())
+	})
 }
 
 // TestSalvageAfterTheRowsOfAStreamAreLost: the other rows show the shards that the stream was

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
 )
@@ -199,22 +200,25 @@ func TestBboltReceivesAgainWhatWasNotAcknowledged(t *testing.T) {
 
 // A receive and an acknowledgement of one consumer take a sync each.
 func TestSyncsOfAQueueAreCounted(t *testing.T) {
-	var syncs atomic.Int64
-	s := settings{durable: true, shards: 1, callers: 1, queue: true, syncs: &syncs}
-	st, err := openBraid(filepath.Join(t.TempDir(), "data"), s)
-	require.NoError(t, err)
-	p, err := st.producer(0)
-	require.NoError(t, err)
-	require.NoError(t, p.put([]byte("a")))
-	r, err := st.(queueStore).receiver(0)
-	require.NoError(t, err)
-	before := syncs.Load()
-	_, err = r.receive(t.Context(), 1, func([]byte) {})
-	require.NoError(t, err)
-	require.EqualValues(t, 1, syncs.Load()-before)
-	require.NoError(t, r.acknowledge(t.Context()))
-	require.EqualValues(t, 2, syncs.Load()-before)
-	require.NoError(t, st.close())
+	synctest.Test(t, func(t *testing.T) {
+		var syncs atomic.Int64
+		s := settings{durable: true, shards: 1, callers: 1, queue: true, syncs: &syncs}
+		st, err := openBraid(filepath.Join(t.TempDir(), "data"), s)
+		require.NoError(t, err)
+		p, err := st.producer(0)
+		require.NoError(t, err)
+		require.NoError(t, p.put([]byte("a")))
+		r, err := st.(queueStore).receiver(0)
+		require.NoError(t, err)
+		synctest.Wait() // until what opening has left to do is done; later writes wait for time
+		before := syncs.Load()
+		_, err = r.receive(t.Context(), 1, func([]byte) {})
+		require.NoError(t, err)
+		require.EqualValues(t, 1, syncs.Load()-before)
+		require.NoError(t, r.acknowledge(t.Context()))
+		require.EqualValues(t, 2, syncs.Load()-before)
+		require.NoError(t, st.close())
+	})
 }
 
 func TestValuesAreHalfCompressibleAndTheSameEachTime(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
 
@@ -237,31 +238,35 @@ func TestBench(t *testing.T) {
 	require.Contains(t, stdout, "puts of 100 records, NoSync, 16 producers")
 }
 
-// An interrupt ends a verb, and a backup leaves nothing behind. Salvage is left out: on a
-// slow machine it releases its directories only after it has returned.
+// An interrupt ends a verb, and a backup or a salvage leaves nothing behind. Both may return
+// before their files are removed, so the next verb begins when that is done.
 func TestInterruptions(t *testing.T) {
-	dir := newDirectory(t)
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	to := filepath.Join(t.TempDir(), "to")
-	for _, args := range [][]string{
-		{"cat", "orders"},
-		{"check"},
-		{"backup", to},
-		{"bench", "--in", t.TempDir()},
-		{"put", "orders", "a"},
-		{"replay", "orders", "--to", "orders2"},
-	} {
-		var stdout, stderr buffer
-		if args[0] == "replay" {
-			code, _, stderr := inDirectory(t, "--dir", dir, "create", "orders2")
-			require.Equal(t, exitOK, code, stderr)
+	synctest.Test(t, func(t *testing.T) {
+		dir := newDirectory(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		to := filepath.Join(t.TempDir(), "to")
+		for _, args := range [][]string{
+			{"cat", "orders"},
+			{"check"},
+			{"backup", to},
+			{"salvage", to},
+			{"bench", "--in", t.TempDir()},
+			{"put", "orders", "a"},
+			{"replay", "orders", "--to", "orders2"},
+		} {
+			var stdout, stderr buffer
+			if args[0] == "replay" {
+				code, _, stderr := inDirectory(t, "--dir", dir, "create", "orders2")
+				require.Equal(t, exitOK, code, stderr)
+			}
+			code := run(ctx, append([]string{"--dir", dir}, args...), strings.NewReader(""), &stdout, &stderr)
+			require.Equal(t, exitInterrupted, code, "%v: %s", args, stderr.String())
+			require.Equal(t, "braid: interrupted\n", stderr.String(), args)
+			synctest.Wait()
+			left, err := os.ReadDir(to) // it may have been created
+			require.True(t, err == nil || errors.Is(err, fs.ErrNotExist))
+			require.Empty(t, left)
 		}
-		code := run(ctx, append([]string{"--dir", dir}, args...), strings.NewReader(""), &stdout, &stderr)
-		require.Equal(t, exitInterrupted, code, "%v: %s", args, stderr.String())
-		require.Equal(t, "braid: interrupted\n", stderr.String(), args)
-		left, err := os.ReadDir(to) // it may have been created
-		require.True(t, err == nil || errors.Is(err, fs.ErrNotExist))
-		require.Empty(t, left)
-	}
+	})
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
 
@@ -46,31 +47,33 @@ func TestBackup(t *testing.T) {
 }
 
 func TestBackupCutShort(t *testing.T) {
-	dir := t.TempDir()
-	s := open(t, config(dir))
-	mustPut(t, s, "a", string(noise(1, 100_000)))
-	target := t.TempDir()
-	ctx, cancel := context.WithCancel(t.Context())
-	err := s.Backup(ctx, target, func(done, _ int64) {
-		if done > 0 {
-			cancel()
-		}
-	}, nil)
-	require.ErrorIs(t, err, context.Canceled)
-	requireEmpty(t, target)
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		s := open(t, config(dir))
+		mustPut(t, s, "a", string(noise(1, 100_000)))
+		target := t.TempDir()
+		ctx, cancel := context.WithCancel(t.Context())
+		err := s.Backup(ctx, target, func(done, _ int64) {
+			if done > 0 {
+				cancel()
+			}
+		}, nil)
+		require.ErrorIs(t, err, context.Canceled)
+		requireEmpty(t, target)
 
-	// Nothing stays in the database's directory.
-	left, err := filepath.Glob(filepath.Join(dir, "backup-*"))
-	require.NoError(t, err)
-	require.Empty(t, left)
-	require.NoError(t, s.Backup(t.Context(), target, nil, nil))
-	require.NoError(t, s.Close())
+		// Nothing stays in the database's directory.
+		left, err := filepath.Glob(filepath.Join(dir, "backup-*"))
+		require.NoError(t, err)
+		require.Empty(t, left)
+		require.NoError(t, s.Backup(t.Context(), target, nil, nil))
+		require.NoError(t, s.Close())
 
-	// Files that a crash left are removed.
-	require.NoError(t, os.MkdirAll(filepath.Join(dir, "backup-1", "sub"), 0o755))
-	s = open(t, config(dir))
-	require.NoDirExists(t, filepath.Join(dir, "backup-1"))
-	require.NoError(t, s.Close())
+		// Files that a crash left are removed.
+		require.NoError(t, os.MkdirAll(filepath.Join(dir, "backup-1", "sub"), 0o755))
+		s = open(t, config(dir))
+		require.NoDirExists(t, filepath.Join(dir, "backup-1"))
+		require.NoError(t, s.Close())
+	})
 }
 
 func requireEmpty(t *testing.T, dir string) {
@@ -81,12 +84,15 @@ func requireEmpty(t *testing.T, dir string) {
 }
 
 func TestBackupIntoItself(t *testing.T) {
-	dir := t.TempDir()
-	s := open(t, config(dir))
-	before := tree(t, dir, false)
-	for _, target := range []string{dir, filepath.Join(dir, "store")} {
-		require.ErrorContains(t, s.Backup(t.Context(), target, nil, nil), "in that of the database")
-	}
-	require.Equal(t, before, tree(t, dir, false))
-	require.NoError(t, s.Close())
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		s := open(t, config(dir))
+		synctest.Wait() // until Pebble has removed the log of the creation
+		before := tree(t, dir, false)
+		for _, target := range []string{dir, filepath.Join(dir, "store")} {
+			require.ErrorContains(t, s.Backup(t.Context(), target, nil, nil), "in that of the database")
+		}
+		require.Equal(t, before, tree(t, dir, false))
+		require.NoError(t, s.Close())
+	})
 }

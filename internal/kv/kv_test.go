@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"testing"
+	"testing/synctest"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
@@ -252,32 +253,34 @@ func TestOpenAgain(t *testing.T) {
 }
 
 func TestSnapshot(t *testing.T) {
-	s := open(t, configInMemory())
-	mustPut(t, s, "a", "1")
-	snap, err := s.NewSnapshot()
-	require.NoError(t, err)
-	require.EqualValues(t, 1, s.Metrics().Snapshots)
-	mustPut(t, s, "a", "2")
-	mustPut(t, s, "b", "2")
-	require.NoError(t, s.Flush())
-	require.Equal(t, []string{"a=1"}, pairs(t, snap, nil, nil))
-	requireValue(t, snap, "a", "1")
-	_, err = snap.Get([]byte("b"))
-	require.ErrorIs(t, err, kv.ErrNotFound)
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, configInMemory())
+		mustPut(t, s, "a", "1")
+		snap, err := s.NewSnapshot()
+		require.NoError(t, err)
+		require.EqualValues(t, 1, s.Metrics().Snapshots)
+		mustPut(t, s, "a", "2")
+		mustPut(t, s, "b", "2")
+		require.NoError(t, s.Flush())
+		require.Equal(t, []string{"a=1"}, pairs(t, snap, nil, nil))
+		requireValue(t, snap, "a", "1")
+		_, err = snap.Get([]byte("b"))
+		require.ErrorIs(t, err, kv.ErrNotFound)
 
-	iter, err := snap.NewIter(nil, nil)
-	require.NoError(t, err)
-	require.NoError(t, snap.Close(t.Context()))
-	require.NoError(t, snap.Close(t.Context()))
-	require.EqualValues(t, 0, s.Metrics().Snapshots)
-	require.True(t, iter.First(), "an iterator outlives its snapshot")
-	require.Equal(t, "1", string(iter.Value()))
-	require.NoError(t, iter.Close())
-	_, err = snap.Get([]byte("a"))
-	require.ErrorIs(t, err, kv.ErrClosed)
-	_, err = snap.NewIter(nil, nil)
-	require.ErrorIs(t, err, kv.ErrClosed)
-	require.NoError(t, s.Close())
+		iter, err := snap.NewIter(nil, nil)
+		require.NoError(t, err)
+		require.NoError(t, snap.Close(t.Context()))
+		require.NoError(t, snap.Close(t.Context()))
+		require.EqualValues(t, 0, s.Metrics().Snapshots)
+		require.True(t, iter.First(), "an iterator outlives its snapshot")
+		require.Equal(t, "1", string(iter.Value()))
+		require.NoError(t, iter.Close())
+		_, err = snap.Get([]byte("a"))
+		require.ErrorIs(t, err, kv.ErrClosed)
+		_, err = snap.NewIter(nil, nil)
+		require.ErrorIs(t, err, kv.ErrClosed)
+		require.NoError(t, s.Close())
+	})
 }
 
 // TestSyncMakesDurable loses everything that was not synced.
@@ -295,20 +298,22 @@ func TestSyncMakesDurable(t *testing.T) {
 }
 
 func TestBeginMemTable(t *testing.T) {
-	s := open(t, config(t.TempDir()))
-	before := s.Metrics()
-	mustPut(t, s, "a", "1")
-	require.NoError(t, beginMemTable(s, "b", "2"))
-	require.NoError(t, s.Flush()) // of the next one, and so after the first
-	m := s.Metrics()
-	require.Greater(t, m.FlushedBytes, before.FlushedBytes)
-	require.Greater(t, m.Tables, before.Tables)
-	require.Greater(t, m.IngestedBytes, before.IngestedBytes)
-	require.Positive(t, m.DiskBytes)
-	require.Positive(t, m.WALFiles)
-	requireValue(t, s, "a", "1")
-	require.NoError(t, s.Close())
-	require.Equal(t, kv.Metrics{}, s.Metrics())
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, config(t.TempDir()))
+		before := s.Metrics()
+		mustPut(t, s, "a", "1")
+		require.NoError(t, beginMemTable(s, "b", "2"))
+		require.NoError(t, s.Flush()) // of the next one, and so after the first
+		m := s.Metrics()
+		require.Greater(t, m.FlushedBytes, before.FlushedBytes)
+		require.Greater(t, m.Tables, before.Tables)
+		require.Greater(t, m.IngestedBytes, before.IngestedBytes)
+		require.Positive(t, m.DiskBytes)
+		require.Positive(t, m.WALFiles)
+		requireValue(t, s, "a", "1")
+		require.NoError(t, s.Close())
+		require.Equal(t, kv.Metrics{}, s.Metrics())
+	})
 }
 
 func TestExcise(t *testing.T) {

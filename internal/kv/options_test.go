@@ -126,12 +126,14 @@ func rotate(t *testing.T, s *kv.Store) {
 }
 
 func TestThereIsNoLogInMemory(t *testing.T) {
-	s := open(t, configInMemory())
-	rotate(t, s)
-	mustPut(t, s, "durable", "as long as the process lives")
-	require.NoError(t, s.Sync())
-	require.Zero(t, s.Metrics().WALBytes)
-	require.NoError(t, s.Close())
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, configInMemory())
+		rotate(t, s)
+		mustPut(t, s, "durable", "as long as the process lives")
+		require.NoError(t, s.Sync())
+		require.Zero(t, s.Metrics().WALBytes)
+		require.NoError(t, s.Close())
+	})
 }
 
 func TestLogsAreReusedOnDisk(t *testing.T) {

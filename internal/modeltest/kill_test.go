@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -32,36 +31,43 @@ func TestKill(t *testing.T) {
 		}
 		checkKilled(t, dir, acked)
 	}
-	require.Greater(t, len(acked), rounds, "they hardly wrote")
+	require.NotEmpty(t, acked)
 	t.Logf("%d kills, %d records acknowledged", rounds, len(acked))
 }
 
-// killOne runs a child for up to 200 ms after it has opened the database, and
-// returns what it told.
+// killOne runs a child until it has told that the database is open, or of some
+// acknowledgements, and returns what it told by its end. How many it waits for is random,
+// and what the child is at by then is, too.
 func killOne(t *testing.T, dir string, round int) map[string]string {
 	child := childtest.Start(t, fmt.Sprintf("%d|%s", round, dir), putUntilKilled)
 	acked := make(map[string]string)
-	opened := make(chan struct{})
+	enough := make(chan struct{})
 	read := make(chan struct{})
 	go func() {
 		defer close(read)
+		left := rand.IntN(300)
 		for lines := bufio.NewScanner(child.Stdout); lines.Scan(); {
 			switch fields := strings.Fields(lines.Text()); {
 			case len(fields) == 1 && fields[0] == "opened":
-				close(opened)
 			case len(fields) == 3 && fields[0] == "acked": // the last line may be torn
-				if _, err := braid.ParseSequenceNumber(fields[2]); err == nil && len(fields[2]) == 56 {
-					acked[fields[1]] = fields[2]
+				if _, err := braid.ParseSequenceNumber(fields[2]); err != nil || len(fields[2]) != 56 {
+					continue
 				}
+				acked[fields[1]] = fields[2]
+			default:
+				continue
 			}
+			if left == 0 {
+				close(enough)
+			}
+			left--
 		}
 	}()
 	select {
-	case <-opened:
+	case <-enough:
 	case <-read:
-		t.Fatal("the child did not open the database")
+		t.Fatal("the child ended by itself")
 	}
-	<-time.After(time.Duration(rand.IntN(200_000)) * time.Microsecond)
 	require.NoError(t, child.Kill())
 	<-read
 	require.NoError(t, child.Wait())
