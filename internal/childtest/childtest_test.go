@@ -74,6 +74,7 @@ func TestAChildIsKilled(t *testing.T) {
 	require.Equal(t, "hello", lines.Text())
 	require.NoError(t, child.Kill())
 	require.False(t, lines.Scan())
+	require.NoError(t, lines.Err())
 	require.NoError(t, child.Wait())
 }
 
