@@ -117,7 +117,7 @@ func TestLeaderAssignsLeases(t *testing.T) {
 }
 
 // Braid leads, and hands leases over to a worker of the KCL and back, and assigns those of a dead
-// one to others: even if that one's metrics are not old yet, and its clock is wrong.
+// one to others: even if that one's metrics are not old yet, and (scenario 17) its clock is wrong.
 func TestBraidLeadsWorkersOfTheKCL(t *testing.T) {
 	for _, clock := range []time.Duration{0, time.Hour, -20 * time.Second} {
 		t.Run(clock.String(), func(t *testing.T) {

@@ -87,6 +87,7 @@ func kclRow() dynamotest.Item {
 	}
 }
 
+// Scenario 14: all attributes of the KCL are read, and rows that are not leases are left alone.
 func TestRowsOfTheKCLAreRead(t *testing.T) {
 	d := dynamotest.New()
 	store := ordersStore(t, d, nil)
