@@ -66,7 +66,7 @@ func TestTheBufferIsBounded(t *testing.T) {
 	})
 }
 
-// A caller that stops waiting for room does not stand in the way of records that have room, while
+// A caller that stops waiting for room no longer holds up records that have room, while
 // the service cannot be reached and nothing else leaves the buffer.
 func TestACallerThatStopsWaitingForRoomLeavesTheLine(t *testing.T) {
 	bubble(t, 1, Options{BufferBytes: 3000, RequestTimeout: 2 * time.Hour}, func(f *fixture) {
