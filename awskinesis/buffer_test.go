@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 
 	"github.com/stretchr/testify/require"
 
@@ -61,6 +63,72 @@ func TestTheBufferIsBounded(t *testing.T) {
 			others.Wait()
 			require.Len(f, f.kit.Records("orders"), 2)
 		})
+	})
+}
+
+// A caller that stops waiting for room no longer holds up records that have room, while
+// the service cannot be reached and nothing else leaves the buffer.
+func TestACallerThatStopsWaitingForRoomLeavesTheLine(t *testing.T) {
+	bubble(t, 1, Options{BufferBytes: 3000, RequestTimeout: 2 * time.Hour}, func(f *fixture) {
+		f.kit.Delay("PutRecords", 1, time.Hour)
+		hour, cancel := context.WithTimeout(f.Context(), 2*time.Hour)
+		defer cancel()
+		require.NoError(f, f.producer.PutRecordAsync(hour, "first", make([]byte, 1500), func(braid.PutResult) {}))
+		short, cancel := context.WithTimeout(f.Context(), time.Second)
+		defer cancel()
+		second := make(chan time.Time, 1)
+		go func() {
+			time.Sleep(time.Millisecond)
+			_, err := f.producer.PutRecord(f.Context(), "small", nil)
+			if !errors.Is(err, braid.ErrThroughputExceeded) {
+				f.Error("it comes after the one that waits:", err)
+			}
+			err = f.producer.PutRecordAsync(hour, "small", nil, func(braid.PutResult) {})
+			if err != nil {
+				f.Error(err)
+			}
+			second <- time.Now()
+		}()
+		start := time.Now()
+		_, err := f.producer.PutRecordWait(short, "large", make([]byte, 2000))
+		require.ErrorIs(f, err, context.DeadlineExceeded)
+		require.Equal(f, time.Second, (<-second).Sub(start))
+		require.Zero(f, f.producer.Metrics().Waiting)
+	})
+}
+
+// Records that are withdrawn do not stay in memory behind one of their key that is tried for long.
+func TestWithdrawnRecordsAreFreed(t *testing.T) {
+	bubble(t, 1, Options{RequestTimeout: 2 * time.Hour}, func(f *fixture) {
+		f.kit.Delay("PutRecords", 1, time.Hour)
+		put := func(ctx context.Context) weak.Pointer[[100]int] {
+			kept := new([100]int)
+			require.NoError(f, f.producer.PutRecordAsync(ctx, "key", nil, func(braid.PutResult) { kept[0]++ }))
+			return weak.Make(kept)
+		}
+		put(f.Context())
+		synctest.Wait()
+		const withdrawn = 1000
+		var all []weak.Pointer[[100]int]
+		for range withdrawn {
+			ctx, cancel := context.WithTimeout(f.Context(), time.Second)
+			defer cancel()
+			all = append(all, put(ctx))
+		}
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		runtime.GC()
+		left := 0
+		for _, p := range all {
+			if p.Value() != nil {
+				left++
+			}
+		}
+		require.Less(f, left, withdrawn/4)
+		time.Sleep(time.Hour)
+		results, err := f.producer.PutRecordsWait(f.Context(), entries("key", 100))
+		requireStored(f, results, err)
+		require.Len(f, f.delivered(dropForeign)["key"], 101)
 	})
 }
 

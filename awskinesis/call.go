@@ -134,12 +134,12 @@ func (p *Producer) admit(ctx context.Context, c *call) (err error) {
 // waitForRoom reserves room for the item, in the order of callers. It releases the mutex while it
 // waits.
 func (p *Producer) waitForRoom(ctx context.Context, it *item) error {
-	if p.waiters.len() == 0 && p.hasRoom(it.cost()) {
+	if p.waiters.Len() == 0 && p.hasRoom(it.cost()) {
 		p.buffered += it.cost()
 		return nil
 	}
 	w := &waiter{cost: it.cost(), ready: make(chan struct{})}
-	p.waiters.push(w)
+	place := p.waiters.PushBack(w)
 	p.ring() // send the queued records, to make room
 	p.mu.Unlock()
 	select {
@@ -153,7 +153,8 @@ func (p *Producer) waitForRoom(ctx context.Context, it *item) error {
 	case p.closed:
 		return braid.ErrClosed
 	}
-	w.gone = true
+	p.waiters.Remove(place)
+	p.giveRoom(0) // to those behind it, which may need less
 	return context.Cause(ctx)
 }
 
@@ -164,17 +165,15 @@ func (p *Producer) hasRoom(cost int) bool {
 // giveRoom returns room to the buffer, and wakes callers that wait for it.
 func (p *Producer) giveRoom(cost int) {
 	p.buffered -= cost
-	for p.waiters.len() > 0 {
-		w := p.waiters.peek()
-		if !w.gone {
-			if !p.hasRoom(w.cost) {
-				return
-			}
-			w.got = true
-			p.buffered += w.cost
-			close(w.ready)
+	for e := p.waiters.Front(); e != nil; e = p.waiters.Front() {
+		w := e.Value.(*waiter)
+		if !p.hasRoom(w.cost) {
+			return
 		}
-		p.waiters.pop()
+		p.waiters.Remove(e)
+		p.buffered += w.cost
+		w.got = true
+		close(w.ready)
 	}
 }
 
@@ -185,7 +184,7 @@ func (p *Producer) affordable(it *item, refused map[*bin]error) error {
 		return err
 	}
 	now := time.Now()
-	if p.waiters.len() > 0 || !p.hasRoom(it.cost()) {
+	if p.waiters.Len() > 0 || !p.hasRoom(it.cost()) {
 		return &braid.ThroughputExceededError{Shard: b.shard, Budget: "producer's BufferBytes", RetryAfter: firstPause}
 	}
 	// Records already queued for the shard go first. With aggregation, the number of records does
@@ -220,7 +219,7 @@ func (s settling) tell() {
 func (p *Producer) settle(it *item, result braid.PutResult, settled *settling) {
 	it.settled = true
 	if it.bin != nil {
-		p.schedule.dequeue(it)
+		p.schedule.withdraw(it)
 	}
 	c := it.call
 	c.results[it.index] = result

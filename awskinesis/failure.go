@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
@@ -62,16 +63,16 @@ func classify(err error) failure {
 		if c, ok := codes[api.ErrorCode()]; ok {
 			return failure{kind: c.kind, err: fmt.Errorf("%w: %w", c.is, err)}
 		}
-		if status >= 400 && status < 500 {
-			return failure{kind: permanent, err: err} // such as AccessDeniedException
+		if status < 400 || status >= 500 {
+			return failure{kind: transient, maybe: true, err: err}
 		}
-		return failure{kind: transient, maybe: true, err: err}
+		return failure{kind: kindOf(err), err: err}
 	}
 	var serialization *smithy.SerializationError
 	var op *net.OpError
 	switch {
 	case status >= 400 && status < 500:
-		return failure{kind: permanent, err: err}
+		return failure{kind: kindOf(err), err: err}
 	case errors.As(err, &serialization):
 		return failure{kind: permanent, err: err}
 	case errors.As(err, &op) && op.Op == "dial" && status == 0:
@@ -82,6 +83,24 @@ func classify(err error) failure {
 		return failure{kind: transient, err: err}
 	}
 	return failure{kind: transient, maybe: true, err: err}
+}
+
+var (
+	throttles  = retry.IsErrorThrottles(retry.DefaultThrottles)
+	retryables = retry.IsErrorRetryables(retry.DefaultRetryables)
+)
+
+// kindOf classifies a request that was refused with a code or a status that is not in codes, as the
+// SDK would: it retries one that did not arrive in time, that a proxy throttled, or that was signed
+// with the wrong time, which the SDK then corrects.
+func kindOf(err error) kind {
+	switch {
+	case throttles.IsErrorThrottle(err).Bool():
+		return throttle
+	case retryables.IsErrorRetryable(err).Bool():
+		return transient
+	}
+	return permanent // such as AccessDeniedException
 }
 
 // neverSent reports whether the SDK gave up before it made a request, for example for lack of

@@ -331,6 +331,64 @@ func TestZombieIsRefusedByTheLeaseTable(t *testing.T) {
 	})
 }
 
+// Scenario 4: a worker that stalled for longer than its lease lasts is told once that it has lost it.
+func TestFleetTellsAWorkerThatStalled(t *testing.T) {
+	inFleet(t, 1, func(f *fleet) {
+		var ofOne, ofTwo diary
+		entered, release, refusal := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+		one := f.hire("one", consumer.Config{Checkpoints: consumer.Manual}, ofOne.acting(func(a *actor) {
+			a.process = func(_ context.Context, batch *consumer.Batch) error {
+				close(entered)
+				<-release
+				refusal <- batch.Checkpoint(context.Background())
+				return nil
+			}
+		}))
+		f.kit.Put("orders", "key", "record")
+		<-entered
+		one.line.set(true)
+		two := f.hire("two", consumer.Config{}, ofTwo.acting(nil))
+		time.Sleep(time.Minute)
+		require.Equal(f, []string{"0 begins", "0: record"}, ofTwo.take())
+		one.line.set(false)
+		close(release)
+		require.ErrorIs(f, <-refusal, consumer.ErrLeaseLost)
+		time.Sleep(5 * time.Minute)
+		require.Equal(f, []string{"0 begins", "0 lost: true"}, ofOne.take())
+		require.Equal(f, map[string]int{"two": 1}, f.owners())
+		require.NoError(f, one.stop())
+		require.NoError(f, two.stop())
+	})
+}
+
+// Scenario 19: what a worker gives back when it stops is taken without waiting for its expiry, and
+// nothing comes twice: at once by one that begins then, and soon by one that is there already.
+func TestFleetGoesOnAtOnceAfterAStop(t *testing.T) {
+	inFleet(t, 4, func(f *fleet) {
+		one := f.join("one", nil, nil)
+		f.put()
+		time.Sleep(10 * time.Second)
+		f.put()
+		require.NoError(f, one.stop())
+		two := f.join("two", nil, nil)
+		f.put()
+		time.Sleep(time.Second)
+		require.Equal(f, map[string]int{"two": 4}, f.owners())
+		require.Zero(f, f.requireAll())
+
+		three := f.join("three", nil, nil)
+		time.Sleep(time.Minute)
+		require.Equal(f, map[string]int{"two": 2, "three": 2}, f.owners())
+		f.put()
+		require.NoError(f, two.stop())
+		f.put()
+		time.Sleep(11 * time.Second) // it lists the leases of others once in a LeaseDuration
+		require.Equal(f, map[string]int{"three": 4}, f.owners())
+		require.Zero(f, f.requireAll())
+		require.NoError(f, three.stop())
+	})
+}
+
 // Whatever the network and the service do to requests, no record is lost and none is out of order.
 func TestFleetOnABadNetwork(t *testing.T) {
 	for seed := range uint64(4) {
@@ -389,5 +447,20 @@ func TestCostOfLeasesAtRest(t *testing.T) {
 		require.InEpsilon(f, 2*perWorker+shards*(passes-listings)*0.5, reads, 0.03)
 		require.NoError(f, one.stop())
 		require.NoError(f, two.stop())
+	})
+}
+
+// Scenario 20: the writes of idle shards grow with their number, and with nothing else.
+func TestCostOfManyLeasesAtRest(t *testing.T) {
+	const shards = 40
+	inFleet(t, shards, func(f *fleet) {
+		one := f.join("one", nil, nil)
+		time.Sleep(time.Minute)
+		f.dynamo.Costs() // begins anew
+		time.Sleep(5 * time.Minute)
+		calls, _, writes := f.dynamo.Costs()
+		require.InDelta(f, shards*90, writes, shards*2, "three in each LeaseDuration")
+		require.EqualValues(f, writes, calls["UpdateItem"])
+		require.NoError(f, one.stop())
 	})
 }

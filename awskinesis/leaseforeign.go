@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"github.com/braidstream/braid/consumer"
@@ -79,7 +81,11 @@ func (s *LeaseStore) refuseForeign(ctx context.Context) error {
 		for sight := range seen {
 			switch isLease := sight.lease != (consumer.LeaseKey{}); {
 			case !first[sight]:
-				return s.foreign(sight, now)
+				if joined, err := s.hasJoined(ctx, sight.worker); err != nil {
+					return err
+				} else if !joined {
+					return s.foreign(sight, now)
+				}
 			case isLease:
 				waiting = waiting || now.Sub(began) < s.opts.LeaseDuration
 			case !owners[sight.worker]:
@@ -96,6 +102,29 @@ func (s *LeaseStore) refuseForeign(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// hasJoined reports whether a worker has just become a member of the mixed fleet. A listing is not of
+// one moment: it may have read the place of a worker's metrics before they were written, and the
+// worker's leases after.
+func (s *LeaseStore) hasJoined(ctx context.Context, worker string) (bool, error) {
+	if s.fleet == nil {
+		return false, nil
+	}
+	out, err := askTable(ctx, s, "get", s.client.GetItem, &dynamodb.GetItemInput{
+		TableName:      &s.leases.name,
+		Key:            leaseRow{attrKey: stringAttr(worker)},
+		ConsistentRead: aws.Bool(true),
+	})
+	if err != nil {
+		return false, err
+	}
+	return stringOf(out.Item[attrEntityType]) == entityMetrics && isRecent(out.Item), nil
+}
+
+// isRecent reports whether metrics are at most a minute old, by the clock of their worker.
+func isRecent(metrics leaseRow) bool {
+	return time.Since(secondsOf(numberOf(metrics[attrLastUpdateTime]))) < metricsLast
 }
 
 func (s *LeaseStore) foreign(sight foreignSighting, now time.Time) error {
@@ -116,18 +145,18 @@ func (s *LeaseStore) foreign(sight foreignSighting, now time.Time) error {
 // that it belongs to the fleet.
 func (s *LeaseStore) sightings(ctx context.Context) (map[foreignSighting]bool, error) {
 	seen, members := make(map[foreignSighting]bool), make(map[string]bool)
-	noteMetrics := func(worker, seconds string) {
+	noteMetrics := func(worker string, metrics leaseRow) {
 		switch {
-		case time.Since(secondsOf(seconds)) >= metricsLast:
+		case !isRecent(metrics):
 		case s.fleet != nil:
 			members[worker] = true
 		default:
-			seen[foreignSighting{worker: worker, value: seconds}] = true
+			seen[foreignSighting{worker: worker, value: numberOf(metrics[attrLastUpdateTime])}] = true
 		}
 	}
 	err := s.scan(ctx, s.leases.name, func(r leaseRow) error {
 		if stringOf(r[attrEntityType]) == entityMetrics {
-			noteMetrics(stringOf(r[attrKey]), numberOf(r[attrLastUpdateTime]))
+			noteMetrics(stringOf(r[attrKey]), r)
 			return nil
 		}
 		lease, now, found, err := s.decode(&s.leases, r)
@@ -145,7 +174,7 @@ func (s *LeaseStore) sightings(ctx context.Context) (map[foreignSighting]bool, e
 		return seen, nil
 	}
 	err = s.scan(ctx, s.app+"-WorkerMetricStats", func(r leaseRow) error {
-		noteMetrics(stringOf(r[attrWorkerID]), numberOf(r[attrLastUpdateTime]))
+		noteMetrics(stringOf(r[attrWorkerID]), r)
 		return nil
 	})
 	var missing *types.ResourceNotFoundException

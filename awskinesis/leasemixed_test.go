@@ -1,12 +1,17 @@
 package awskinesis_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"maps"
 	"math/rand/v2"
+	"net/http"
 	"slices"
 	"strconv"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -112,7 +117,7 @@ func TestLeaderAssignsLeases(t *testing.T) {
 }
 
 // Braid leads, and hands leases over to a worker of the KCL and back, and assigns those of a dead
-// one to others: even if that one's metrics are not old yet, and its clock is wrong.
+// one to others: even if that one's metrics are not old yet, and (scenario 17) its clock is wrong.
 func TestBraidLeadsWorkersOfTheKCL(t *testing.T) {
 	for _, clock := range []time.Duration{0, time.Hour, -20 * time.Second} {
 		t.Run(clock.String(), func(t *testing.T) {
@@ -317,10 +322,13 @@ func TestLeaderKnowsWhoLives(t *testing.T) {
 		gone["leaseKey"], gone["lut"] = s("gone"), at(-25*time.Hour)
 		f.dynamo.Put(f, "billing", dead)
 		f.dynamo.Put(f, "billing", gone)
-		for range 10 {
+		for range 40 {
 			failing["lut"] = at(0)
 			f.dynamo.Put(f, "billing", failing)
-			time.Sleep(20 * time.Second)
+			time.Sleep(5 * time.Second)
+			for owner := range f.owners() {
+				require.Contains(f, []string{"one", "java"}, owner)
+			}
 		}
 		require.Equal(f, map[string]int{"one": 3, "java": 3}, f.owners())
 		rows := f.dynamo.Items("billing")
@@ -460,6 +468,50 @@ func TestCostOfAMixedFleetAtRest(t *testing.T) {
 	})
 }
 
+// A worker of the KCL that joins while the table is listed may be seen by its leases alone.
+func TestWorkerThatJoinsDuringAListingIsNoStranger(t *testing.T) {
+	for _, joins := range []bool{true, false} {
+		t.Run(fmt.Sprint("joins ", joins), func(t *testing.T) {
+			inMixedFleet(t, 2, func(f *fleet) {
+				f.begin()
+				lease := func(key, owner string) {
+					row := kclRow()
+					row["leaseKey"], row["leaseOwner"] = s(key), s(owner)
+					delete(row, "checkpointOwner")
+					f.dynamo.Put(f, "billing", row)
+				}
+				lease("shardId-000000000000", "dead") // is watched for a LeaseDuration
+				scans := 0
+				client := f.dynamo.Client(func(o *dynamodb.Options) {
+					o.HTTPClient = doer(func(r *http.Request) (*http.Response, error) {
+						if !strings.HasSuffix(r.Header.Get("X-Amz-Target"), ".Scan") {
+							return f.dynamo.RoundTrip(r)
+						}
+						if scans++; scans != 2 {
+							return f.dynamo.RoundTrip(r)
+						}
+						lease("shardId-000000000001", "java-1")
+						response, err := f.dynamo.RoundTrip(r)
+						if joins { // as if its row came before the leases, and was not there yet
+							metrics := maps.Clone(kclMetrics)
+							metrics["lut"] = n(strconv.FormatInt(time.Now().Unix(), 10))
+							f.dynamo.Put(f, "billing", metrics)
+						}
+						return response, err
+					})
+				})
+				_, err := awskinesis.NewLeaseStore(f.Context(), client, "billing", &awskinesis.LeaseStoreOptions{Stream: "orders", MixedFleet: true, Logger: quietLogger()})
+				if joins {
+					require.NoError(f, err)
+				} else {
+					require.ErrorIs(f, err, awskinesis.ErrForeignWorker)
+				}
+				require.GreaterOrEqual(f, scans, 2)
+			})
+		})
+	}
+}
+
 // A worker can begin while another one leaves, which still renews the leases of batches that it is
 // finishing, but has no metrics any more.
 func TestWorkerBeginsWhileAnotherLeaves(t *testing.T) {
@@ -539,6 +591,82 @@ func TestLeaderReleasesTheLockWhoseRenewalItDidNotLearnOf(t *testing.T) {
 			time.Sleep(10 * time.Second)
 		}
 		require.NoError(f, store.Fleet().Leave(f.Context(), "one"))
+	})
+}
+
+// lockTest has two workers, of which one sees what the other does between its read and its write of
+// the leader lock.
+func lockTest(t *testing.T, test func(f *fleet, one, two consumer.Fleet, between func(what func()))) {
+	t.Helper()
+	inMixedFleet(t, 1, func(f *fleet) {
+		var mu sync.Mutex
+		var pending func()
+		opts := &awskinesis.LeaseStoreOptions{Stream: "orders", MixedFleet: true, Logger: quietLogger()}
+		store, err := awskinesis.NewLeaseStore(f.Context(), f.dynamo.Client(func(o *dynamodb.Options) {
+			o.HTTPClient = doer(func(r *http.Request) (*http.Response, error) {
+				body, err := io.ReadAll(r.Body)
+				if err != nil {
+					return nil, err
+				}
+				r.Body = io.NopCloser(bytes.NewReader(body))
+				if bytes.Contains(body, []byte(`":duration"`)) { // a write of the lock
+					mu.Lock()
+					what := pending
+					pending = nil
+					mu.Unlock()
+					if what != nil {
+						what()
+					}
+				}
+				return f.dynamo.RoundTrip(r)
+			})
+		}), "billing", opts)
+		require.NoError(f, err)
+		other := ordersStore(f, f.dynamo, func(o *awskinesis.LeaseStoreOptions) { o.MixedFleet = true })
+		test(f, store.Fleet(), other.Fleet(), func(what func()) {
+			mu.Lock()
+			defer mu.Unlock()
+			pending = what
+		})
+	})
+}
+
+// Of two workers that find the lock free at the same time, one leads.
+func TestOneOfManyTakesTheLock(t *testing.T) {
+	lockTest(t, func(f *fleet, one, two consumer.Fleet, between func(what func())) {
+		report := func(fleet consumer.Fleet, worker string) bool {
+			leads, _, err := fleet.Report(f.Context(), worker)
+			require.NoError(f, err)
+			return leads
+		}
+		between(func() { require.True(f, report(two, "two")) })
+		require.False(f, report(one, "one"))
+		require.Equal(f, "two", f.leader())
+		for range 10 {
+			time.Sleep(10 * time.Second)
+			require.True(f, report(two, "two"))
+			require.False(f, report(one, "one"))
+		}
+	})
+}
+
+// A leader that was suspended for so long that its lock has expired, and that another worker takes at
+// the moment at which it renews it, does not lead, even before it has read that.
+func TestLeaderThatWasAwayLongLeadsNoMore(t *testing.T) {
+	lockTest(t, func(f *fleet, one, two consumer.Fleet, between func(what func())) {
+		report := func(fleet consumer.Fleet, worker string) bool {
+			leads, _, err := fleet.Report(f.Context(), worker)
+			require.NoError(f, err)
+			return leads
+		}
+		require.True(f, report(one, "one"))
+		require.False(f, report(two, "two"))
+		time.Sleep(41 * time.Second)
+		between(func() { require.True(f, report(two, "two")) })
+		require.False(f, report(one, "one"))
+		require.Equal(f, "two", f.leader())
+		time.Sleep(5 * time.Second)
+		require.False(f, report(one, "one"))
 	})
 }
 

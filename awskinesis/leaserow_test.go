@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/stretchr/testify/require"
 
@@ -85,6 +87,7 @@ func kclRow() dynamotest.Item {
 	}
 }
 
+// Scenario 14: all attributes of the KCL are read, and rows that are not leases are left alone.
 func TestRowsOfTheKCLAreRead(t *testing.T) {
 	d := dynamotest.New()
 	store := ordersStore(t, d, nil)
@@ -270,6 +273,55 @@ func TestWriteWhoseAnswerIsLostIsDone(t *testing.T) {
 		require.NoError(t, err)
 		require.False(t, stored)
 	})
+}
+
+// A write that was stored although its answer was lost is refused when the SDK repeats it. That is
+// no failure, so it costs nothing of the quota from which the SDK pays for retries, whatever retryer
+// the client has.
+func TestRefusalsCostNoRetries(t *testing.T) {
+	standard := func(quota *ratelimit.TokenRateLimit) *retry.Standard {
+		return retry.NewStandard(func(o *retry.StandardOptions) { o.RateLimiter = quota })
+	}
+	for name, retryer := range map[string]func(quota *ratelimit.TokenRateLimit) aws.Retryer{
+		"standard": func(quota *ratelimit.TokenRateLimit) aws.Retryer { return standard(quota) },
+		"adaptive": func(quota *ratelimit.TokenRateLimit) aws.Retryer {
+			return retry.NewAdaptiveMode(func(o *retry.AdaptiveModeOptions) {
+				o.StandardOptions = append(o.StandardOptions, func(o *retry.StandardOptions) { o.RateLimiter = quota })
+			})
+		},
+		"of the first version": func(quota *ratelimit.TokenRateLimit) aws.Retryer {
+			return struct{ aws.Retryer }{standard(quota)}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const tokens = 40 // for two retries at once
+				quota := ratelimit.NewTokenRateLimit(tokens)
+				d := dynamotest.New()
+				client := d.Client(func(o *dynamodb.Options) { o.Retryer = retryer(quota) })
+				store, err := awskinesis.NewLeaseStore(t.Context(), client, "billing", &awskinesis.LeaseStoreOptions{Stream: "orders", Logger: quietLogger()})
+				require.NoError(t, err)
+				lease := consumer.Lease{LeaseKey: key(leaseShard), Owner: "one"}
+				for range 10 {
+					lost := false
+					d.SetFaults(func(op string, _ map[string]any) string {
+						if op == "UpdateItem" && !lost {
+							lost = true
+							return "after abort"
+						}
+						return ""
+					})
+					lease = setLease(t, store, lease)
+					require.True(t, lost)
+				}
+				require.EqualValues(t, tokens, quota.Remaining())
+				d.SetFaults(func(string, map[string]any) string { return "abort" })
+				_, err = store.CompareAndSet(t.Context(), lease)
+				require.Error(t, err)
+				require.Less(t, quota.Remaining(), uint(tokens), "failures cost")
+			})
+		})
+	}
 }
 
 func TestLeaseKeysOfManyStreams(t *testing.T) {

@@ -137,7 +137,7 @@ func (o *LeaseStoreOptions) withDefaults() (*LeaseStoreOptions, error) {
 //
 // An idle lease costs three writes of one unit per LeaseDuration, and two reads of half a unit.
 // With the default of 10 s, that is 1,080 write units and 400 read units per hour. In addition,
-// each worker reads 2,000 units per hour, and lists all leases 270 times per hour, at one unit for
+// each worker reads 2,300 units per hour, and lists all leases 270 times per hour, at one unit for
 // about six leases. A checkpoint costs one more write. A row with a long worker ID, or with
 // prepared state, may take two units.
 //

@@ -41,7 +41,7 @@ var errUnprocessed = fmt.Errorf("%w: no row of the batch was read", braid.ErrThr
 func askTable[In, Out any](ctx context.Context, s *LeaseStore, what string, method func(context.Context, *In, ...func(*dynamodb.Options)) (*Out, error), in *In) (*Out, error) {
 	call, cancel := context.WithTimeout(ctx, s.opts.Timeout)
 	defer cancel()
-	out, err := method(call, in)
+	out, err := method(call, in, refundRefusals)
 	if err == nil {
 		return out, nil
 	}

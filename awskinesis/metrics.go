@@ -45,6 +45,6 @@ func (p *Producer) Metrics() ProducerMetrics {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	m.BufferedBytes, m.InFlight = int64(p.buffered), p.requests
-	m.Waiting, m.OpenShards = p.waiters.len(), len(p.schedule.shards.open)
+	m.Waiting, m.OpenShards = p.waiters.Len(), len(p.schedule.shards.open)
 	return m
 }

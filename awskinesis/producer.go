@@ -1,6 +1,7 @@
 package awskinesis
 
 import (
+	"container/list"
 	"context"
 	"errors"
 	"fmt"
@@ -46,7 +47,7 @@ type Producer struct {
 	mu       sync.Mutex // guards the fields below, and every item, call and group
 	schedule *schedule
 	buffered int                 // cost of the items that are held
-	waiters  fifo[*waiter]       // for room in the buffer
+	waiters  list.List           // of *waiter: for room in the buffer, in their order
 	requests int                 // in flight
 	group    *group              // of the records that are put now
 	groups   map[*group]struct{} // those before it that are not settled
@@ -65,7 +66,6 @@ type group struct {
 type waiter struct {
 	cost  int
 	ready chan struct{} // closed when it has them, or the producer is closed
-	gone  bool          // it no longer waits
 	got   bool
 }
 
@@ -244,8 +244,8 @@ func (p *Producer) endGroup() (groups []*group) {
 func (p *Producer) Close(ctx context.Context) error {
 	p.mu.Lock()
 	p.closed = true
-	for p.waiters.len() > 0 {
-		close(p.waiters.pop().ready)
+	for e := p.waiters.Front(); e != nil; e = p.waiters.Front() {
+		close(p.waiters.Remove(e).(*waiter).ready)
 	}
 	p.mu.Unlock()
 	p.ring()

@@ -5,12 +5,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 	"github.com/stretchr/testify/require"
 
 	"github.com/braidstream/braid"
@@ -291,6 +295,83 @@ func TestOutcomes(t *testing.T) {
 			})
 		})
 	}
+}
+
+// skewed is the error of a request that was signed with the wrong time, as the SDK reports it.
+type skewed struct{ error }
+
+func (skewed) RetryableError() bool { return true }
+func (e skewed) Unwrap() error      { return e.error }
+
+// A request that the service, or something before it, refuses for now is put again, as the SDK would.
+func TestRefusalsThatPass(t *testing.T) {
+	refusal := func(status int, err error) error {
+		return &smithy.OperationError{ServiceID: "Kinesis", OperationName: "PutRecords", Err: &smithyhttp.ResponseError{
+			Response: &smithyhttp.Response{Response: &http.Response{StatusCode: status}}, Err: err,
+		}}
+	}
+	coded := func(code string) error { return &smithy.GenericAPIError{Code: code} }
+	for name, row := range map[string]struct {
+		err  error
+		is   error // of PutRecord; nil if it is stored
+		wait bool  // PutRecordWait stores it
+	}{
+		"too late":              {refusal(400, coded("RequestTimeoutException")), nil, true},
+		"throttled by a code":   {refusal(400, coded("TooManyRequestsException")), braid.ErrThroughputExceeded, true},
+		"throttled by a status": {refusal(429, errBroken), braid.ErrThroughputExceeded, true},
+		"with a wrong clock":    {skewed{refusal(400, coded("InvalidSignatureException"))}, nil, true},
+		"with a wrong key":      {refusal(400, coded("InvalidSignatureException")), errAny, false},
+		"denied":                {refusal(403, errBroken), errBroken, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, 1, Options{}, func(f *fixture) {
+				once := &refusing{Client: f.kit.Kinesis(), err: row.err}
+				producer, err := awskinesis.NewProducer(f.Context(), once, "orders", &Options{Logger: f.quiet()})
+				require.NoError(f, err)
+				_, err = producer.PutRecord(f.Context(), "key", []byte("0"))
+				require.NotErrorIs(f, err, braid.ErrOutcomeUnknown)
+				switch {
+				case errors.Is(row.is, errAny):
+					require.Error(f, err)
+				default:
+					require.ErrorIs(f, err, row.is)
+				}
+				time.Sleep(time.Minute)
+				once.again()
+				_, err = producer.PutRecordWait(f.Context(), "key", []byte("1"))
+				require.Equal(f, row.wait, err == nil, "%v", err)
+				require.NoError(f, producer.Close(f.Context()))
+			})
+		})
+	}
+}
+
+var errAny = errors.New("any error")
+
+// refusing is a client whose next PutRecords fails.
+type refusing struct {
+	*kinesis.Client
+	err error
+
+	mu   sync.Mutex // guards the field below
+	done bool
+}
+
+func (r *refusing) again() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.done = false
+}
+
+func (r *refusing) PutRecords(ctx context.Context, in *kinesis.PutRecordsInput, options ...func(*kinesis.Options)) (*kinesis.PutRecordsOutput, error) {
+	r.mu.Lock()
+	first := !r.done
+	r.done = true
+	r.mu.Unlock()
+	if first {
+		return nil, r.err
+	}
+	return r.Client.PutRecords(ctx, in, options...)
 }
 
 func TestARefusedRecordRefusesTheLaterOnesOfItsKey(t *testing.T) {

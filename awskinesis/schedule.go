@@ -2,6 +2,7 @@ package awskinesis
 
 import (
 	"container/heap"
+	"slices"
 	"time"
 
 	"github.com/braidstream/braid"
@@ -43,6 +44,7 @@ type lane struct {
 	key   string
 	queue []*item // the first ones are in flight
 	sent  int     // how many of queue are in a request; the others wait for it
+	dead  int     // at least how many of queue were withdrawn since it was last swept
 	bin   *bin    // the bin that lists the lane; nil while it is in flight
 }
 
@@ -153,6 +155,28 @@ func (s *schedule) enqueue(it *item) {
 	it.bin.bytes += it.entry.Size()
 	s.queued += it.entry.Size()
 }
+
+// withdraw removes a settled record that is queued. The lane drops it at once if it is the first,
+// and otherwise when it has about as many as records that are to be sent: the first may be tried
+// again for hours, while others come and are withdrawn behind it.
+func (s *schedule) withdraw(it *item) {
+	s.dequeue(it)
+	l := s.lanes[it.entry.PartitionKey]
+	l.dead++
+	if l.dead < minSweep || l.dead < len(l.queue)/2 {
+		return
+	}
+	l.dead = 0
+	queue := slices.Clone(l.queue[:l.sent]) // a copy, since callers range over the old one
+	for _, it := range l.queue[l.sent:] {
+		if !it.settled {
+			queue = append(queue, it)
+		}
+	}
+	l.queue = queue
+}
+
+const minSweep = 32 // withdrawn records that a lane may keep
 
 // dequeue undoes enqueue, for a record that is sent or withdrawn.
 func (s *schedule) dequeue(it *item) {

@@ -29,7 +29,7 @@ func (p *Producer) run() {
 		var r *request
 		var next time.Time
 		if p.requests < p.opts.Requests {
-			r, next = p.schedule.take(time.Now(), p.closed || p.flushes > 0 || p.waiters.len() > 0)
+			r, next = p.schedule.take(time.Now(), p.closed || p.flushes > 0 || p.waiters.Len() > 0)
 		}
 		if r != nil {
 			p.requests++

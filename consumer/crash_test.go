@@ -127,6 +127,43 @@ func TestPanicInAHookIsAnError(t *testing.T) {
 	}
 }
 
+// missing is an error whose method panics if it is nil.
+type missing struct{ what string }
+
+func (m *missing) Error() string { return "no " + m.what }
+
+// An error whose Error method panics is a panic of the processor: it neither ends the process
+// nor stops the shard.
+func TestErrorWhoseMethodPanicsIsAPanic(t *testing.T) {
+	for mode, cfg := range crashModes {
+		t.Run(mode, func(t *testing.T) {
+			bubble(t, 1, func(f *fixture) {
+				_, err := f.db.CreateStream(f.Context(), "dead", nil)
+				require.NoError(f, err)
+				cfg := cfg
+				cfg.MaxAttempts, cfg.DeadLetterStream = 2, "dead"
+				f.put("a")
+				stop := f.start(f.worker(cfg, consumer.ProcessorFunc(func(context.Context, *consumer.Batch) error {
+					var m *missing
+					return m
+				})))
+				time.Sleep(time.Minute)
+				require.Nil(f, f.status(shard0).Err)
+				letters := 0
+				dead, err := f.db.Stream("dead")
+				require.NoError(f, err)
+				for r, err := range dead.Records(f.Context(), braid.TrimHorizon()) {
+					require.NoError(f, err)
+					require.Contains(f, string(r.Data), "panic: runtime error: invalid memory address")
+					letters++
+				}
+				require.Equal(f, 1, letters)
+				require.NoError(f, stop())
+			})
+		})
+	}
+}
+
 // A hook, or OnGap, that ends its goroutine, as testing's FailNow does, stops its shard
 // and nothing else. No goroutine of the shard is left behind, or the bubble could not
 // end, and the bytes that it has read are free for other shards.

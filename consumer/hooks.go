@@ -136,8 +136,9 @@ func hooksOf[C interface{ *Checkpointer | Lease }](processor any, of func(*hold)
 	return found
 }
 
-// call makes a call of the processor, and turns a panic into an error. It does not make
-// the call if the processor may no longer be called.
+// call makes a call of the processor, and turns a panic into an error, even a panic in the
+// Error method of its error. It does not make the call if the processor may no longer be
+// called.
 func (r *runner) call(call Call, fn func() error) (err error) {
 	if !r.beginCall(&call) {
 		return ErrLeaseLost
@@ -148,7 +149,10 @@ func (r *runner) call(call Call, fn func() error) (err error) {
 			err = &PanicError{Value: v, Stack: debug.Stack()}
 		}
 	}()
-	return fn()
+	if err = fn(); err != nil {
+		_ = err.Error() // a method that panics, such as that of a nil pointer, must do so here
+	}
+	return err
 }
 
 // retryHook calls a hook until it returns nil or the hold is over.

@@ -121,7 +121,26 @@ func (h *handler) put(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return struct{ Results []braid.PutResult }{results}, nil
+	return putAnswerOf(results), nil
+}
+
+// putAnswer is the answer to a put. A result has only the text of its error; Failure is the first
+// of these errors, as the failure of a whole request would be.
+type putAnswer struct {
+	Results []braid.PutResult
+	Failure *failure `json:",omitempty"`
+}
+
+func putAnswerOf(results []braid.PutResult) putAnswer {
+	answer := putAnswer{Results: results}
+	for i := range results {
+		if err := results[i].Err; err != nil {
+			_, f := failureOf(err)
+			answer.Failure = &f
+			break
+		}
+	}
+	return answer
 }
 
 func (h *handler) split(r *http.Request) (any, error) {

@@ -377,7 +377,9 @@ func (w *work) try(ctx context.Context, r Record) (f fate, err error) {
 				f, err = unsettled, fmt.Errorf("panic: %v\n%s", v, debug.Stack())
 			}
 		}()
-		f, err = w.call(ctx, r)
+		if f, err = w.call(ctx, r); err != nil {
+			_ = err.Error() // a method that panics, such as that of a nil pointer, must do so here
+		}
 	}()
 	<-done
 	return f, err

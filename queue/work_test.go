@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -31,7 +32,7 @@ func (k *kit) work(q *queue.Queue, fn func(context.Context, queue.Record) error,
 func TestWorkRetriesWithBackoffAndSetsAside(t *testing.T) {
 	bubble(t, func(k *kit) {
 		q := k.open("q", queue.Options{MaxReceives: 3})
-		k.put(4)
+		k.put(5)
 		start := time.Now()
 		var mu sync.Mutex
 		calls := make(map[string][]time.Duration)
@@ -46,23 +47,27 @@ func TestWorkRetriesWithBackoffAndSetsAside(t *testing.T) {
 				panic("no")
 			case "3":
 				return fmt.Errorf("pointless: %w", queue.ErrReject)
+			case "4": // its method Error panics
+				var none *fs.PathError
+				return none
 			}
 			return nil
 		}, &queue.WorkOptions{Concurrency: 2, Backoff: func(receives int) time.Duration { return time.Duration(receives) * time.Minute }})
 		time.Sleep(time.Hour)
 		require.NoError(t, stop())
 		twice := []time.Duration{0, time.Minute, 3 * time.Minute}
-		require.Equal(t, map[string][]time.Duration{"0": {0}, "1": twice, "2": twice, "3": {0}}, calls)
+		require.Equal(t, map[string][]time.Duration{"0": {0}, "1": twice, "2": twice, "3": {0}, "4": twice}, calls)
 		reasons := make(map[string]string)
 		for r, err := range q.DeadLetters().All(ctx) {
 			require.NoError(t, err)
 			reasons[string(r.Data)] = r.Reason
 		}
-		require.Len(t, reasons, 3)
+		require.Len(t, reasons, 4)
 		require.Equal(t, "never", reasons["1"])
 		require.Contains(t, reasons["2"], "panic: no")
 		require.Len(t, reasons["2"], 256)
 		require.Contains(t, reasons["3"], "pointless")
+		require.Contains(t, reasons["4"], "panic: runtime error")
 		require.EqualValues(t, 1, k.describe(q).Acknowledged)
 	})
 }

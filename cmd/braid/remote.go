@@ -351,7 +351,10 @@ func (r *remote) Delete(ctx context.Context, stream string) error {
 }
 
 func (r *remote) Put(ctx context.Context, stream string, entries []braid.Entry) ([]braid.PutResult, error) {
-	var answer struct{ Results []braid.PutResult }
+	var answer struct {
+		Results []braid.PutResult
+		Failure failure // of the first record that was not put
+	}
 	err := r.post(ctx, path("api/streams/%s/records", stream), struct {
 		Records []braid.Entry
 		Wait    bool
@@ -362,12 +365,7 @@ func (r *remote) Put(ctx context.Context, stream string, entries []braid.Entry) 
 	if len(answer.Results) != len(entries) {
 		return nil, fmt.Errorf("--url %s: %d results for %d records", r.shown, len(answer.Results), len(entries))
 	}
-	for i := range answer.Results {
-		if err := answer.Results[i].Err; err != nil {
-			return answer.Results, err
-		}
-	}
-	return answer.Results, nil
+	return answer.Results, answer.Failure.err()
 }
 
 func (r *remote) Apps(ctx context.Context) (names []string, err error) {

@@ -242,6 +242,25 @@ func TestRemoteErrorsHaveTheirDetails(t *testing.T) {
 	})
 }
 
+// A put that stops after some of its records is reported as it would be of a directory.
+func TestRemotePutsStopWithTheirErrors(t *testing.T) {
+	bothWays(t, func(t *testing.T, k *kit) {
+		ctx := t.Context()
+		st, err := k.open(ctx, target{}, 0)
+		require.NoError(t, err)
+		defer st.Close()
+		_, err = k.db.CreateStream(ctx, "orders", &braid.StreamOptions{Shards: 1, Capacity: braid.Capacity{Mode: braid.Provisioned}})
+		require.NoError(t, err)
+		entry := braid.Entry{PartitionKey: "k", Data: make([]byte, 1000<<10)}
+		deleted := make(chan error, 1)
+		time.AfterFunc(time.Second/2, func() { deleted <- k.db.DeleteStream(ctx, "orders") }) // while the second waits
+		results, err := st.Put(ctx, "orders", []braid.Entry{entry, entry})
+		require.NoError(t, <-deleted)
+		require.ErrorIs(t, err, braid.ErrStreamNotFound)
+		require.NotEmpty(t, results[0].ShardID)
+	})
+}
+
 // The answer carries each typed error as it is, whatever its sentinel is: an error of the
 // disk that makes records unreadable has none.
 func TestEveryTypedErrorComesBack(t *testing.T) {

@@ -11,7 +11,7 @@ import "slices"
 
 func allFaults() []fault {
 	return slices.Concat(commitFaults, numberFaults, readFaults, reshardFaults, retentionFaults,
-		storageFaults, encryptionFaults, keyFaults, consumerFaults, queueFaults, producerFaults)
+		storageFaults, encryptionFaults, keyFaults, consumerFaults, queueFaults, producerFaults, fleetFaults)
 }
 
 // The harnesses, with sizes that take a few seconds.
