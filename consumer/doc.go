@@ -131,6 +131,7 @@
 //	WARN  | a hook has failed; it is not called again | hook, error
 //	WARN  | the shard cannot be read; retrying | attempt, error
 //	WARN  | the checkpoint could not be stored; retrying | error
+//	WARN  | the acceptance of a gap could not be stored; retrying | of, error
 //	WARN  | the transaction could not be committed; retrying | error
 //	WARN  | the dead letter could not be put; retrying | attempt, error
 //	WARN  | the lease could not be renewed in time |
