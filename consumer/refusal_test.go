@@ -174,8 +174,8 @@ func TestGapOfAParentIsReportedUntilItIsAccepted(t *testing.T) {
 	}
 }
 
-// A worker dies before OnGap has returned. Another one takes its leases, whoever assigns
-// them.
+// A worker dies before OnGap has returned. Another one takes its leases, by itself or
+// because a leader assigns them.
 func TestGapOfAParentIsReportedAfterATakeover(t *testing.T) {
 	for name, with := range map[string]func(t *testing.T, shards int, test func(c *cluster)){"expiry": expiry, "fleet": led} {
 		t.Run(name, func(t *testing.T) {

@@ -329,10 +329,10 @@ func (s *survey) relateParents(it *item) {
 	for _, id := range it.shard.Parents {
 		key := LeaseKey{it.lease.Stream, id}
 		switch parent := s.items[key]; {
+		case parent != nil && !parent.lease.Checkpoint.ShardEnd:
+			it.waiting = append(it.waiting, id)
 		case parent == nil:
 			s.noteExpired(it, key)
-		case !parent.lease.Checkpoint.ShardEnd:
-			it.waiting = append(it.waiting, id)
 		}
 	}
 }
