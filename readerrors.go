@@ -11,7 +11,8 @@ type TrimmedError struct {
 	// greater one.
 	FirstLost SequenceNumber
 
-	// LastLost is the number of the last record that was trimmed.
+	// LastLost is the number of the last record that was trimmed. It is zero, like
+	// FirstAvailable, if the shard has expired.
 	LastLost SequenceNumber
 
 	// FirstAvailable is a lower bound of the numbers that can still be read. It need not be
@@ -24,11 +25,14 @@ type TrimmedError struct {
 	Suspected bool `json:",omitzero"`
 }
 
-// Error names the shard and the two numbers.
+// Error names the shard and the numbers that are known.
 func (e *TrimmedError) Error() string {
 	if e.Suspected {
 		return fmt.Sprintf("records of %s from %s on may have been trimmed; the first available is at %s",
 			e.Shard, e.FirstLost, e.FirstAvailable)
+	}
+	if e.LastLost.IsZero() {
+		return fmt.Sprintf("records of %s from %s on were trimmed", e.Shard, e.FirstLost)
 	}
 	return fmt.Sprintf("records of %s from %s to %s were trimmed; the first available is at %s",
 		e.Shard, e.FirstLost, e.LastLost, e.FirstAvailable)

@@ -89,6 +89,7 @@ const (
 	braidNextOwner       = "nextOwner" // of a lease without an owner
 	braidCheckpoint      = "checkpoint"
 	braidPendingDetails  = "pending"
+	braidGaps            = "gaps"
 	maxWholeSubSequences = math.MaxInt32 // after every record of an aggregate
 )
 
@@ -249,6 +250,13 @@ func (s *LeaseStore) encode(lease *consumer.Lease, write string, was *rowStandin
 			r[attrPendingState] = &types.AttributeValueMemberB{Value: slices.Clone(lease.PendingState)}
 		}
 	}
+	if len(lease.Gaps) > 0 {
+		text, err := json.Marshal(lease.Gaps)
+		if err != nil {
+			return nil, err
+		}
+		putString(own, braidGaps, string(text))
+	}
 	putSet(r, attrParents, lease.Parents)
 	putSet(r, attrChildren, lease.Children)
 	if keys := lease.HashKeyRange; keys != (braid.HashKeyRange{}) {
@@ -325,6 +333,9 @@ func (s *LeaseStore) decode(t *leaseTable, r leaseRow) (lease consumer.Lease, no
 		c, err := s.readCheckpoint(kclPlace{pending, all.signed(r, attrPendingSub)}, stringOf(own[braidPendingDetails]))
 		all.note(err)
 		lease.Pending = &c
+	}
+	if gaps := stringOf(own[braidGaps]); gaps != "" {
+		all.note(json.Unmarshal([]byte(gaps), &lease.Gaps))
 	}
 	switch {
 	case own == nil && (lease.Owner != "" || lease.Checkpoint.ShardEnd || !lease.Checkpoint.SequenceNumber.IsZero()):

@@ -184,10 +184,12 @@ func TestTheKCLHasTheLastWord(t *testing.T) {
 	number := parsed(t, sequenceNumber)
 	next := parsed(t, "49590338271490256608559692540925702759324208523137515618")
 	pending := consumer.Checkpoint{SequenceNumber: next}
+	gaps := []consumer.LeaseGap{{Shard: "shardId-000000000003", FirstLost: number, Accepted: true}, {Shard: "shardId-000000000004"}}
 	lease := setLease(t, store, consumer.Lease{
 		LeaseKey: key(leaseShard), Owner: "one", Epoch: 3, Incarnation: 7,
 		Checkpoint: consumer.Checkpoint{SequenceNumber: number, SubSequenceNumber: 2, Partial: true},
 		Pending:    &pending, PendingState: []byte("state"),
+		Gaps: gaps,
 	})
 	change := func(attrs dynamotest.Item) {
 		row := d.Items("billing")[leaseShard]
@@ -210,7 +212,9 @@ func TestTheKCLHasTheLastWord(t *testing.T) {
 	require.Equal(t, consumer.Checkpoint{SequenceNumber: next, Partial: true}, got.Checkpoint)
 	require.Nil(t, got.Pending)
 	change(dynamotest.Item{"checkpoint": s("SHARD_END"), "leaseCounter": n("7")})
-	require.True(t, getLease(t, store, leaseShard).Checkpoint.ShardEnd)
+	got = getLease(t, store, leaseShard)
+	require.True(t, got.Checkpoint.ShardEnd)
+	require.Equal(t, gaps, got.Gaps, "the KCL does not know of them, and cannot have reported them")
 }
 
 // A hand-over is that of the KCL: its current owner is the checkpointOwner. A write compares

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/internal/companion"
@@ -170,7 +171,8 @@ func (a *App) rowOf(ctx context.Context, key LeaseKey) (*survey, error) {
 // too). A sequence number is a place in one shard, and is allowed only for one. Workers
 // lose the leases concerned in the same commit, so nothing that they do afterwards
 // counts, and begin again at the position. If a shard is no longer done after the move,
-// its children wait for it.
+// its children wait for it. Records that retention has removed before the position are no
+// gap: [Config].OnGap is not called for them, even if it has refused them before.
 //
 // With leases in the database, or in another [BatchLeaseStore], all shards move in one
 // commit. In any other store they move one after the other, each in its own commit. After
@@ -190,6 +192,9 @@ func (a *App) Seek(ctx context.Context, key LeaseKey, to braid.Position) error {
 	for {
 		s, err := a.surveyOf(ctx, key)
 		if err != nil {
+			return err
+		}
+		if err := a.group.storeAncestors(ctx, s, key); err != nil {
 			return err
 		}
 		sought, err := a.seek(ctx, s, key, to)
@@ -218,6 +223,7 @@ func (a *App) seek(ctx context.Context, s *survey, key LeaseKey, to braid.Positi
 		lease := it.lease
 		lease.Epoch++
 		lease.Owner, lease.NextOwner, lease.Pending, lease.PendingState = "", "", nil, nil
+		lease.acceptGap("")
 		sought, shards = append(sought, lease), append(shards, it.shard)
 	}
 	for from := 0; from < len(sought); { // stream by stream
@@ -279,6 +285,9 @@ func (a *App) pause(ctx context.Context, key LeaseKey, paused bool) error {
 				return nil
 			}
 			changed[0].Paused = paused
+			if err := a.group.storeAncestors(ctx, s, key); err != nil {
+				return err
+			}
 		}
 		done, err := a.set(ctx, key, s, changed, func(lease, now *Lease) {
 			*lease = *now
@@ -327,6 +336,38 @@ func (a *App) set(ctx context.Context, key LeaseKey, s *survey, leases []Lease, 
 			}
 		}
 	}
+}
+
+// storeAncestors stores the leases that a shard's ancestors lack, before a lease of the shard
+// is stored although the shard cannot begin. Otherwise, once the ancestors have expired, the
+// lease would show that they were done. Ancestors that are done need no lease.
+func (g *group) storeAncestors(ctx context.Context, s *survey, key LeaseKey) error {
+	if s.items[key] == nil || s.isStored(key) {
+		return nil
+	}
+	waiting := map[braid.ShardID]bool{key.Shard: true}
+	var leases []Lease
+	for _, shard := range slices.Backward(s.streams[key.Stream].info.Shards) { // children before parents
+		if !waiting[shard.ID] {
+			continue
+		}
+		for _, id := range s.items[LeaseKey{key.Stream, shard.ID}].waiting {
+			parent := s.items[LeaseKey{key.Stream, id}]
+			if !waiting[id] && !s.isStored(parent.lease.LeaseKey) {
+				waiting[id] = true
+				lease := parent.lease
+				g.describeLease(&lease, &parent.shard)
+				leases = append(leases, lease)
+			}
+		}
+	}
+	slices.Reverse(leases) // those of parents before those of children, should only some be stored
+	for chunk := range slices.Chunk(leases, batchLeases) {
+		if _, err := g.store(ctx, chunk); err != nil { // one that is not stored exists by now
+			return err
+		}
+	}
+	return nil
 }
 
 // covers reports whether the key equals or contains another key.

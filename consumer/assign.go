@@ -228,7 +228,7 @@ func (g *group) takeLeases(ctx context.Context, s *survey, workers map[string]*W
 			if w == nil {
 				continue // it is elsewhere
 			}
-			h := newHold(w, it.lease, from[i], it.shard, it.lost)
+			h := newHold(w, it.lease, from[i], it.shard)
 			g.mu.Lock()
 			g.holds[h.key] = h
 			h.worker.held++

@@ -378,15 +378,21 @@ func encodeLease(key []byte, lease Lease) []byte {
 		row.Pending = encodeCheckpoint(*lease.Pending)
 		row.State = lease.PendingState
 	}
+	for _, gap := range lease.Gaps {
+		row.Gaps = append(row.Gaps, layout.LeaseGap{Shard: string(gap.Shard), FirstLost: encodeNumber(gap.FirstLost), Accepted: gap.Accepted})
+	}
 	return row.Encode(key)
 }
 
 func encodeCheckpoint(c Checkpoint) layout.LeaseCheckpoint {
-	row := layout.LeaseCheckpoint{Start: c.Start.String(), Sub: uint64(c.SubSequenceNumber), Partial: c.Partial, ShardEnd: c.ShardEnd}
-	if !c.SequenceNumber.IsZero() {
-		row.Number = c.SequenceNumber.String()
+	return layout.LeaseCheckpoint{Start: c.Start.String(), Number: encodeNumber(c.SequenceNumber), Sub: uint64(c.SubSequenceNumber), Partial: c.Partial, ShardEnd: c.ShardEnd}
+}
+
+func encodeNumber(n braid.SequenceNumber) string {
+	if n.IsZero() {
+		return ""
 	}
-	return row
+	return n.String()
 }
 
 func decodeLease(key, value []byte) (Lease, error) {
@@ -417,6 +423,13 @@ func decodeLease(key, value []byte) (Lease, error) {
 		}
 		lease.Pending, lease.PendingState = &pending, slices.Clone(row.State)
 	}
+	for _, gap := range row.Gaps {
+		first, err := decodeNumber(gap.FirstLost)
+		if err != nil {
+			return Lease{}, err
+		}
+		lease.Gaps = append(lease.Gaps, LeaseGap{Shard: braid.ShardID(gap.Shard), FirstLost: first, Accepted: gap.Accepted})
+	}
 	return lease, nil
 }
 
@@ -425,10 +438,16 @@ func decodeCheckpoint(row layout.LeaseCheckpoint) (c Checkpoint, err error) {
 	if c.Start, err = braid.ParsePosition(row.Start); err != nil {
 		return c, companion.Corrupt(err)
 	}
-	if row.Number != "" {
-		if c.SequenceNumber, err = braid.ParseSequenceNumber(row.Number); err != nil {
-			return c, companion.Corrupt(err)
-		}
+	c.SequenceNumber, err = decodeNumber(row.Number)
+	return c, err
+}
+
+func decodeNumber(digits string) (n braid.SequenceNumber, err error) {
+	if digits == "" {
+		return n, nil
 	}
-	return c, nil
+	if n, err = braid.ParseSequenceNumber(digits); err != nil {
+		return n, companion.Corrupt(err)
+	}
+	return n, nil
 }

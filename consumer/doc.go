@@ -84,7 +84,7 @@
 // after a pause. If all attempts fail, it is given the records one by one. By default, a
 // record that still fails stops its shard, and no other. [Config] can instead send it to
 // a dead-letter stream, or skip and log it. No record is skipped silently, not even one
-// that retention has removed: see [Config].OnGap.
+// that retention has removed: [Config].OnGap is called until it accepts that.
 //
 // Records that cannot be read, a [braid.CorruptError], are not skipped either. The shard
 // is retried with growing pauses, since the disk may recover. Status shows it as
@@ -131,6 +131,7 @@
 //	WARN  | a hook has failed; it is not called again | hook, error
 //	WARN  | the shard cannot be read; retrying | attempt, error
 //	WARN  | the checkpoint could not be stored; retrying | error
+//	WARN  | the acceptance of a gap could not be stored; retrying | of, error
 //	WARN  | the transaction could not be committed; retrying | error
 //	WARN  | the dead letter could not be put; retrying | attempt, error
 //	WARN  | the lease could not be renewed in time |

@@ -44,8 +44,6 @@ type hold struct {
 	moved   wake.Bell     // rings when there is something to checkpoint
 	tracker *tracker      // records that are not done in order; nil if records are done in order
 
-	expired []*braid.TrimmedError // parents that expired before they were processed
-
 	children []braid.ShardID // children that the last page named; used by the hold's goroutine only
 	given    atomic.Int64    // bytes given to the processor since the last renewal
 
@@ -76,14 +74,13 @@ type retry struct {
 	err     error
 }
 
-func newHold(w *Worker, lease Lease, from string, shard ShardInfo, expired []*braid.TrimmedError) *hold {
+func newHold(w *Worker, lease Lease, from string, shard ShardInfo) *hold {
 	h := &hold{
-		expired: expired,
-		worker:  w,
-		group:   w.group,
-		key:     lease.LeaseKey,
-		shard:   shard,
-		epoch:   lease.Epoch,
+		worker: w,
+		group:  w.group,
+		key:    lease.LeaseKey,
+		shard:  shard,
+		epoch:  lease.Epoch,
 
 		incarnation: lease.Incarnation,
 		from:        from,
@@ -287,8 +284,27 @@ func (h *hold) commitPrepared(ctx context.Context) error {
 
 // checkpointWithRetry is checkpoint, retried as long as the hold has the lease.
 func (h *hold) checkpointWithRetry(again *retry, to Checkpoint) error {
+	return h.storeWithRetry(again, func() error { return h.checkpoint(h.ctx, to) }, func(err error) {
+		h.log.Warn("the checkpoint could not be stored; retrying", "error", err)
+	})
+}
+
+// acceptGap stores that OnGap has accepted the gap of an expired shard.
+func (h *hold) acceptGap(again *retry, shard braid.ShardID) error {
+	h.beginStoring()
+	defer h.endStoring()
+	return h.storeWithRetry(again, func() error {
+		return h.write(h.ctx, func(l *Lease) { l.acceptGap(shard) })
+	}, func(err error) {
+		h.log.Warn("the acceptance of a gap could not be stored; retrying", "of", shard, "error", err)
+	})
+}
+
+// storeWithRetry calls store until it returns nil, as long as the hold has the lease. It
+// calls warn with each error after which it retries.
+func (h *hold) storeWithRetry(again *retry, store func() error, warn func(error)) error {
 	for attempt := 1; ; attempt++ {
-		err := h.checkpoint(h.ctx, to)
+		err := store()
 		if err == nil {
 			h.noteRecovered(again)
 			return nil
@@ -299,7 +315,7 @@ func (h *hold) checkpointWithRetry(again *retry, to Checkpoint) error {
 		if isFatal(err) {
 			return &fatalError{err}
 		}
-		h.log.Warn("the checkpoint could not be stored; retrying", "error", err)
+		warn(err)
 		h.noteRetry(again, attempt, err)
 		if err := h.worker.cfg.pause(h.ctx, attempt, err); err != nil {
 			return err

@@ -41,6 +41,10 @@ var jsonOf = map[string]struct {
 		value: consumer.Lease{LeaseKey: jsonKey, Owner: "w", Epoch: 3, Checkpoint: consumer.Checkpoint{Start: braid.Latest(), ShardEnd: true}},
 		text:  `{"Stream":"orders","Shard":"shardId-000000000000","Incarnation":0,"Owner":"w","NextOwner":"","Epoch":3,"Version":0,"Paused":false,"Checkpoint":{"Start":"LATEST","ShardEnd":true},"Pending":null,"PendingState":null}`,
 	},
+	"LeaseGap": {
+		value: consumer.LeaseGap{Shard: "shardId-000000000000", FirstLost: jsonNumber, Accepted: true},
+		text:  `{"Shard":"shardId-000000000000","FirstLost":"` + jsonNumberText + `","Accepted":true}`,
+	},
 	"ShardStatus": {value: jsonShard, text: jsonShardText},
 	"Status": {
 		value: consumer.Status{App: "billing", Workers: []string{"w"}, Shards: []consumer.ShardStatus{jsonShard}, AwaitedStreams: []string{"ordres"}, BehindRecords: 2, BehindLatest: 90 * time.Second},

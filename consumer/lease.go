@@ -3,6 +3,7 @@ package consumer
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"time"
 
@@ -143,6 +144,11 @@ type Lease struct {
 	Pending      *Checkpoint
 	PendingState []byte
 
+	// Gaps are what the shard's parents have lost because they expired before they were
+	// processed. Workers give the shard's records to the processor when [Config].OnGap has
+	// accepted each gap. The field is empty for almost all shards. Other engines ignore it.
+	Gaps []LeaseGap `json:",omitempty"`
+
 	// Workers write the following fields into a shared store for tools, so that a tool sees
 	// from the leases alone how the shards are related. Workers themselves read only Parents
 	// and HashKeyRange, to tell shards that have expired, whose leases they delete, from those
@@ -157,6 +163,41 @@ type Lease struct {
 	// It is a moving average in which each renewal has the weight one half. KCL:
 	// throughputKBps, in units of 1,024 bytes.
 	Throughput float64 `json:",omitzero"`
+}
+
+// LeaseGap names a shard that expired before all of it was processed. It is in the leases
+// of that shard's children, or, if a child expired as well, of the child's children.
+type LeaseGap struct {
+	// Shard is the shard that expired.
+	Shard braid.ShardID
+
+	// FirstLost is the checkpoint of that shard: every record that it has lost has this
+	// number or a greater one. It is zero if no record of the shard was processed.
+	FirstLost braid.SequenceNumber `json:",omitzero"`
+
+	// Accepted reports whether [Config].OnGap has returned nil for the gap, or [App.Seek] has
+	// moved the lease since. Until then, each worker that takes the lease calls OnGap.
+	Accepted bool `json:",omitzero"`
+}
+
+// trimmed returns the gap as OnGap is told of it.
+func (g *LeaseGap) trimmed() *braid.TrimmedError {
+	return &braid.TrimmedError{Shard: g.Shard, FirstLost: g.FirstLost}
+}
+
+// hasGap reports whether the lease names a gap of the shard, even if it was accepted.
+func (l *Lease) hasGap(shard braid.ShardID) bool {
+	return slices.ContainsFunc(l.Gaps, func(gap LeaseGap) bool { return gap.Shard == shard })
+}
+
+// acceptGap makes the gap of a shard accepted, or every gap if shard is empty.
+func (l *Lease) acceptGap(shard braid.ShardID) {
+	l.Gaps = slices.Clone(l.Gaps) // copies of the lease share them
+	for i := range l.Gaps {
+		if shard == "" || l.Gaps[i].Shard == shard {
+			l.Gaps[i].Accepted = true
+		}
+	}
 }
 
 // isOf reports whether the lease of a shard belongs to an incarnation of its stream.

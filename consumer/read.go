@@ -212,6 +212,26 @@ func (r *runner) reportGap(gap *braid.TrimmedError) error {
 	return r.call(Call{Method: "OnGap", Attempt: 1}, func() error { return r.cfg.OnGap(r.ctx, r.key.Stream, gap) })
 }
 
+// reportParents reports the gaps of expired parents that were not accepted, and stores for
+// each one that OnGap has accepted it. Only then does the shard begin.
+func (r *runner) reportParents() error {
+	for _, gap := range r.current().Gaps {
+		if gap.Accepted {
+			continue
+		}
+		if cause := r.cause(); cause != nil {
+			return cause
+		}
+		if err := r.reportGap(gap.trimmed()); err != nil {
+			return err
+		}
+		if err := r.acceptGap(&r.w.trying, gap.Shard); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // skipTo marks a place as done at which there is no record for the processor.
 func (r *runner) skipTo(place Checkpoint) error {
 	if r.tracker != nil {

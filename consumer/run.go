@@ -144,10 +144,8 @@ func (r *runner) work() error {
 	if r.tracker != nil {
 		defer r.tracker.close()
 	}
-	for _, gap := range r.expired {
-		if err := r.reportGap(gap); err != nil {
-			return err
-		}
+	if err := r.reportParents(); err != nil {
+		return err
 	}
 	stop := r.startCommitter()
 	err := r.walk()

@@ -156,11 +156,18 @@ func (g *group) resolve(ctx context.Context, leases []Lease, shards []ShardInfo,
 	return nil
 }
 
-// isNeeded reports whether a row belongs to an expired parent whose children have not all
-// begun.
+// isNeeded reports whether a row belongs to an expired parent, and a child has no lease
+// yet, or one that lacks the gap that the parent has left.
 func (s *survey) isNeeded(row *Lease) bool {
 	return slices.ContainsFunc(s.children[row.LeaseKey], func(child *item) bool {
-		return child.lease.Epoch == 0 && row.isOf(child.lease.Incarnation)
+		switch {
+		case !row.isOf(child.lease.Incarnation):
+			return false
+		case !s.isStored(child.lease.LeaseKey):
+			return true
+		}
+		stored := s.rows[child.lease.LeaseKey]
+		return !row.Checkpoint.ShardEnd && !stored.Checkpoint.ShardEnd && !stored.hasGap(row.Shard)
 	})
 }
 
@@ -216,9 +223,10 @@ func (g *group) isNewer(s *survey, row *Lease) bool {
 }
 
 // deleteStaleLeases removes the leases of shards and streams that no longer exist. The
-// lease of a parent stays until its children have begun, since it shows whether the
-// parent was done. In a fleet, the source must have been asked since the lease was seen:
-// the lease of a parent by which isNewer knows the shard may be deleted early there.
+// lease of a parent stays as long as it alone shows whether the parent was done: until its
+// children have leases, and, if it was not done, until these have the gap. In a fleet, the
+// source must have been asked since the lease was seen: the lease of a parent by which
+// isNewer knows the shard may be deleted early there.
 func (g *group) deleteStaleLeases(ctx context.Context, s *survey) error {
 	g.noteLineage(s)
 	for key := range s.touched {

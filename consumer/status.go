@@ -127,7 +127,9 @@ type ShardStatus struct {
 	WaitingFor []braid.ShardID
 
 	// Attempt and Err are those of the current retry (with Lanes, the oldest one), or Err is
-	// the error that stopped the shard. Err can also say why the fields below are unknown.
+	// the error that stopped the shard. Err can also be a *braid.TrimmedError: records were
+	// removed before they were processed, and [Config].OnGap has not accepted that. Or it says
+	// why the fields below are unknown.
 	Attempt int
 	Err     error
 
@@ -212,6 +214,7 @@ func (it *item) status(h *hold, remote bool) ShardStatus {
 	switch {
 	case it.lease.Checkpoint.ShardEnd:
 		s.State = StateDone
+		return s
 	case h != nil:
 		h.mu.Lock()
 		defer h.mu.Unlock()
@@ -222,6 +225,11 @@ func (it *item) status(h *hold, remote bool) ShardStatus {
 		s.State = StateWaiting
 	case remote && it.lease.Owner != "":
 		s.State, s.Owner = StateRunning, it.lease.Owner // as far as this process knows
+	}
+	for i := range it.lease.Gaps {
+		if gap := &it.lease.Gaps[i]; !gap.Accepted && s.Err == nil {
+			s.Err = gap.trimmed()
+		}
 	}
 	return s
 }

@@ -47,10 +47,9 @@ type streamView struct {
 // item is a shard that exists.
 type item struct {
 	shard   ShardInfo
-	lease   Lease           // with Version 0 if it is not stored
+	lease   Lease           // with Version 0 if it is not stored, and with gaps that are not stored yet
 	waiting []braid.ShardID // parents that are not done
 	paused  bool
-	lost    []*braid.TrimmedError // parents that expired before they were done, if the shard has not begun
 
 	assignee string // the worker that is to get the lease
 	taken    bool   // the assignee has it
@@ -177,9 +176,9 @@ func (g *group) surveyShard(ctx context.Context, key LeaseKey) (*survey, error) 
 	if !found {
 		return nil, nil
 	}
-	keys := []LeaseKey{{}, {Stream: key.Stream}}
-	for _, shard := range info.Shards {
-		keys = append(keys, LeaseKey{key.Stream, shard.ID})
+	keys := []LeaseKey{{}, {Stream: key.Stream}, key}
+	for _, parent := range info.Shards[len(info.Shards)-1].Parents { // including those that have expired
+		keys = append(keys, LeaseKey{key.Stream, parent})
 	}
 	rows, err := g.getLeases(ctx, keys)
 	if err != nil {
@@ -189,8 +188,8 @@ func (g *group) surveyShard(ctx context.Context, key LeaseKey) (*survey, error) 
 	if rows[0] == nil || stream == nil || stream.Incarnation != info.Incarnation {
 		return nil, nil
 	}
-	for i, shard := range info.Shards {
-		if rows[2+i] == nil && source.isClosed(key.Stream, shard.ID) {
+	for i, row := range rows {
+		if row == nil && source.isClosed(keys[i].Stream, keys[i].Shard) {
 			return nil, nil // only its children show whether it is done
 		}
 	}
@@ -320,30 +319,49 @@ func (s *survey) isStored(key LeaseKey) bool {
 	return row != nil && row.isOf(s.streams[key.Stream].info.Incarnation)
 }
 
-// relateParents works out which parents an item waits for, and which were lost.
+// relateParents works out which parents an item waits for, and the gaps that expired
+// parents have left. Whatever stores the item's lease then stores the gaps, too.
 func (s *survey) relateParents(it *item) {
-	it.waiting, it.lost = nil, nil
+	it.waiting, it.lease.Gaps = nil, nil
+	if key := it.lease.LeaseKey; s.isStored(key) {
+		it.lease.Gaps = slices.Clip(s.rows[key].Gaps) // which are appended to, but not changed
+	}
 	for _, id := range it.shard.Parents {
 		key := LeaseKey{it.lease.Stream, id}
 		switch parent := s.items[key]; {
 		case parent != nil && !parent.lease.Checkpoint.ShardEnd:
 			it.waiting = append(it.waiting, id)
-		case parent == nil && it.lease.Epoch == 0: // the parent has expired, and no worker has begun with this shard
+		case parent == nil:
 			s.noteExpired(it, key)
 		}
 	}
 }
 
-// noteExpired notes what is known of an expired parent.
+// noteExpired notes the gaps that an expired parent has left: its own, and those of its
+// own parents that nobody has accepted. If it has no lease, the child's lease shows that it
+// was done: see deleteStaleLeases and storeAncestors.
 func (s *survey) noteExpired(it *item, parent LeaseKey) {
 	row := s.rows[parent]
 	switch {
 	case row != nil && row.isOf(it.lease.Incarnation):
-		if !row.Checkpoint.ShardEnd {
-			it.lost = append(it.lost, &braid.TrimmedError{Shard: parent.Shard, FirstLost: row.Checkpoint.SequenceNumber})
+		if row.Checkpoint.ShardEnd {
+			return
 		}
-	case it.lease.Version == 0: // the parent was created and has expired since the last look
-		it.lost = append(it.lost, &braid.TrimmedError{Shard: parent.Shard})
+		for _, gap := range row.Gaps {
+			if !gap.Accepted {
+				it.addGap(gap)
+			}
+		}
+		it.addGap(LeaseGap{Shard: parent.Shard, FirstLost: row.Checkpoint.SequenceNumber})
+	case !s.isStored(it.lease.LeaseKey): // the parent was created and has expired since the last look
+		it.addGap(LeaseGap{Shard: parent.Shard})
+	}
+}
+
+// addGap adds a gap, unless the lease has it.
+func (it *item) addGap(gap LeaseGap) {
+	if !it.lease.hasGap(gap.Shard) {
+		it.lease.Gaps = append(it.lease.Gaps, gap)
 	}
 }
 

@@ -51,25 +51,54 @@ func row(shard braid.ShardID, version, epoch uint64, ended bool) Lease {
 	return Lease{LeaseKey: LeaseKey{Shard: shard}, Version: version, Epoch: epoch, Checkpoint: Checkpoint{ShardEnd: ended}}
 }
 
-// How a shard depends on its parents: for which it waits, and which are lost.
-func TestShardWaitsForParentsThatAreThereAndMournsThoseThatExpired(t *testing.T) {
+// withGaps is a stored lease with gaps.
+func withGaps(lease Lease, gaps ...LeaseGap) Lease {
+	lease.Gaps = gaps
+	return lease
+}
+
+// How a shard depends on its parents: for which it waits, and which have left gaps.
+func TestShardWaitsForParentsThatAreThereAndHasGapsOfThoseThatExpired(t *testing.T) {
+	number := numbered(t, 1, 1)[0].SequenceNumber
+	known := func(shard braid.ShardID) LeaseGap { return LeaseGap{Shard: shard, FirstLost: number} }
+	accepted := LeaseGap{Shard: "a", FirstLost: number, Accepted: true}
 	for _, test := range []struct {
 		name    string
 		there   []braid.ShardID
 		leases  []Lease
 		waiting []braid.ShardID
-		lost    []braid.ShardID
-		known   bool // the place in the lost parent is known
+		gaps    []LeaseGap
 	}{
 		{name: "nobody has begun", there: []braid.ShardID{"a", "b", "c"}, waiting: []braid.ShardID{"a", "b"}},
 		{name: "one is done", there: []braid.ShardID{"a", "b", "c"}, leases: []Lease{row("a", 1, 1, true)}, waiting: []braid.ShardID{"b"}},
 		{name: "both are done", there: []braid.ShardID{"a", "b", "c"}, leases: []Lease{row("a", 1, 1, true), row("b", 1, 1, true)}},
 		{name: "one has expired when it was done", there: []braid.ShardID{"b", "c"}, leases: []Lease{row("a", 1, 1, true)}, waiting: []braid.ShardID{"b"}},
-		{name: "one has expired before it was done", there: []braid.ShardID{"b", "c"}, leases: []Lease{row("a", 1, 1, false)}, waiting: []braid.ShardID{"b"}, lost: []braid.ShardID{"a"}, known: true},
-		{name: "one was made and has expired since", there: []braid.ShardID{"b", "c"}, waiting: []braid.ShardID{"b"}, lost: []braid.ShardID{"a"}},
+		{name: "one has expired before it was done", there: []braid.ShardID{"b", "c"}, leases: []Lease{row("a", 1, 1, false)}, waiting: []braid.ShardID{"b"}, gaps: []LeaseGap{known("a")}},
+		{name: "one was made and has expired since", there: []braid.ShardID{"b", "c"}, waiting: []braid.ShardID{"b"}, gaps: []LeaseGap{{Shard: "a"}}},
 		{name: "that was before the application", there: []braid.ShardID{"b", "c"}, leases: []Lease{row("c", 1, 0, false)}, waiting: []braid.ShardID{"b"}},
-		{name: "it has begun already", there: []braid.ShardID{"c"}, leases: []Lease{row("a", 1, 1, false), row("c", 2, 1, false)}},
-		{name: "both have expired", there: []braid.ShardID{"c"}, leases: []Lease{row("a", 1, 1, false), row("b", 1, 1, false)}, lost: []braid.ShardID{"a", "b"}, known: true},
+		{name: "it had begun, and the parent was to be processed again", there: []braid.ShardID{"c"}, leases: []Lease{row("a", 1, 2, false), row("c", 2, 1, false)}, gaps: []LeaseGap{known("a")}},
+		{name: "both have expired", there: []braid.ShardID{"c"}, leases: []Lease{row("a", 1, 1, false), row("b", 1, 1, false)}, gaps: []LeaseGap{known("a"), known("b")}},
+		{name: "a gap is stored", there: []braid.ShardID{"c"}, leases: []Lease{withGaps(row("c", 2, 1, false), known("a"))}, gaps: []LeaseGap{known("a")}},
+		{name: "a gap was accepted", there: []braid.ShardID{"c"}, leases: []Lease{row("a", 1, 1, false), withGaps(row("c", 2, 1, false), accepted)}, gaps: []LeaseGap{accepted}},
+		{
+			name: "one gap was accepted, and another one follows", there: []braid.ShardID{"c"},
+			leases: []Lease{row("a", 1, 1, false), row("b", 1, 1, false), withGaps(row("c", 2, 1, false), accepted)},
+			gaps:   []LeaseGap{accepted, known("b")},
+		},
+		{
+			name: "a parent that expired had gaps", there: []braid.ShardID{"c"},
+			leases: []Lease{withGaps(row("a", 1, 1, false), known("x"), LeaseGap{Shard: "y", Accepted: true}), row("b", 1, 1, true)},
+			gaps:   []LeaseGap{known("x"), known("a")},
+		},
+		{
+			name: "a parent had gaps and was done", there: []braid.ShardID{"c"},
+			leases: []Lease{withGaps(row("a", 1, 1, true), LeaseGap{Shard: "y", Accepted: true}), row("b", 1, 1, true)},
+		},
+		{
+			name: "the lease of the shard is of a stream that was deleted", there: []braid.ShardID{"c"},
+			leases: []Lease{row("a", 1, 1, true), withGaps(Lease{LeaseKey: LeaseKey{Shard: "c"}, Incarnation: 6, Version: 9, Epoch: 4}, known("z"))},
+			gaps:   []LeaseGap{{Shard: "b"}},
+		},
 		{
 			name: "of a stream that was deleted, nothing counts", there: []braid.ShardID{"a", "b", "c"},
 			leases:  []Lease{{LeaseKey: LeaseKey{Shard: "a"}, Incarnation: 6, Version: 3, Epoch: 2, Checkpoint: Checkpoint{ShardEnd: true}}},
@@ -77,19 +106,16 @@ func TestShardWaitsForParentsThatAreThereAndMournsThoseThatExpired(t *testing.T)
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			number := numbered(t, 1, 1)[0].SequenceNumber
 			for i := range test.leases {
 				test.leases[i].Checkpoint.SequenceNumber = number
 			}
 			s := family(test.there...).with(test.leases...)
 			it := s.items[LeaseKey{"s", "c"}]
 			require.Equal(t, test.waiting, it.waiting)
-			var lost []braid.ShardID
-			for _, gap := range it.lost {
-				lost = append(lost, gap.Shard)
-				require.Equal(t, test.known, gap.FirstLost == number)
+			require.Equal(t, test.gaps, it.lease.Gaps)
+			for i := range test.leases {
+				require.Equal(t, &test.leases[i].Gaps, &s.rows[LeaseKey{"s", test.leases[i].Shard}].Gaps, "rows do not change")
 			}
-			require.Equal(t, test.lost, lost)
 			for _, parent := range []braid.ShardID{"a", "b"} {
 				require.Equal(t, []*item{it}, s.children[LeaseKey{"s", parent}], "even of one that has expired")
 			}
@@ -97,8 +123,9 @@ func TestShardWaitsForParentsThatAreThereAndMournsThoseThatExpired(t *testing.T)
 	}
 }
 
-// The lease of an expired parent is kept for children that have not begun.
-func TestLeaseOfAParentIsNeededUntilItsChildrenHaveBegun(t *testing.T) {
+// The lease of an expired parent is kept for children without a lease, and, if the parent
+// was not done, for children whose leases do not have the gap.
+func TestLeaseOfAParentIsNeededUntilItsChildrenHaveTheGap(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		there  []braid.ShardID
@@ -106,9 +133,13 @@ func TestLeaseOfAParentIsNeededUntilItsChildrenHaveBegun(t *testing.T) {
 		child  Lease
 		needed bool
 	}{
-		{"the child has not begun", []braid.ShardID{"c"}, row("a", 1, 1, true), row("c", 1, 0, false), true},
+		{"the child has a lease", []braid.ShardID{"c"}, row("a", 1, 1, true), row("c", 1, 0, false), false},
+		{"the child has a lease without the gap", []braid.ShardID{"c"}, row("a", 1, 1, false), row("c", 2, 1, false), true},
+		{"the child has the gap", []braid.ShardID{"c"}, row("a", 1, 1, false), withGaps(row("c", 2, 1, false), LeaseGap{Shard: "a"}), false},
+		{"the child has accepted the gap", []braid.ShardID{"c"}, row("a", 1, 1, false), withGaps(row("c", 2, 1, false), LeaseGap{Shard: "a", Accepted: true}), false},
+		{"the child is done", []braid.ShardID{"c"}, row("a", 1, 1, false), row("c", 2, 1, true), false},
+		{"the lease of the child is of a stream that was deleted", []braid.ShardID{"c"}, row("a", 1, 1, true), Lease{LeaseKey: LeaseKey{Shard: "c"}, Incarnation: 6, Version: 9, Epoch: 4}, true},
 		{"the child has no lease", []braid.ShardID{"c"}, row("a", 1, 1, true), Lease{LeaseKey: LeaseKey{Shard: "x"}}, true},
-		{"the child has begun", []braid.ShardID{"c"}, row("a", 1, 1, true), row("c", 2, 1, false), false},
 		{"the child has expired", nil, row("a", 1, 1, true), row("c", 1, 0, false), false},
 		{"the parent is of a stream that was deleted", []braid.ShardID{"c"}, Lease{LeaseKey: LeaseKey{Shard: "a"}, Incarnation: 6}, row("c", 1, 0, false), false},
 	} {

@@ -291,7 +291,9 @@ func (s *survey) passParentsOf(it *item) {
 			continue
 		}
 		was := parent.lease.Checkpoint.ShardEnd
-		if s.readLease(parent); parent.lease.Checkpoint.ShardEnd != was {
+		s.readLease(parent)
+		s.relateParents(parent)
+		if parent.lease.Checkpoint.ShardEnd != was {
 			s.touchFamily(key)
 			s.passParentsOf(parent)
 		}

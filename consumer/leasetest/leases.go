@@ -281,6 +281,9 @@ func scribble(lease consumer.Lease) {
 	for i := range lease.PendingState {
 		lease.PendingState[i] = 'x'
 	}
+	for i := range lease.Gaps {
+		lease.Gaps[i] = consumer.LeaseGap{Shard: "x"}
+	}
 	for _, ids := range [][]braid.ShardID{lease.Parents, lease.Children} {
 		for i := range ids {
 			ids[i] = "x"

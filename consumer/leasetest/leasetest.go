@@ -214,7 +214,7 @@ func (k *kit) equal(a, b consumer.Lease) bool {
 	if a.Pending != nil && !equalPlaces(*a.Pending, *b.Pending) {
 		return false
 	}
-	return a.LeaseKey == b.LeaseKey && a.Incarnation == b.Incarnation && a.Owner == b.Owner && a.NextOwner == b.NextOwner &&
+	return slices.Equal(a.Gaps, b.Gaps) && a.LeaseKey == b.LeaseKey && a.Incarnation == b.Incarnation && a.Owner == b.Owner && a.NextOwner == b.NextOwner &&
 		a.Epoch == b.Epoch && a.Version == b.Version && a.Paused == b.Paused && equalPlaces(a.Checkpoint, b.Checkpoint)
 }
 
@@ -228,8 +228,8 @@ func show(l consumer.Lease) string {
 	if l.Pending != nil {
 		pending = showPlace(*l.Pending)
 	}
-	return fmt.Sprintf("{%q %q incarnation=%d owner=%q next=%q epoch=%d version=%d paused=%v checkpoint=%s pending=%s state=%q parents=%q children=%q keys=%v throughput=%v}",
-		l.Stream, l.Shard, l.Incarnation, l.Owner, l.NextOwner, l.Epoch, l.Version, l.Paused, showPlace(l.Checkpoint), pending, l.PendingState,
+	return fmt.Sprintf("{%q %q incarnation=%d owner=%q next=%q epoch=%d version=%d paused=%v checkpoint=%s pending=%s state=%q gaps=%v parents=%q children=%q keys=%v throughput=%v}",
+		l.Stream, l.Shard, l.Incarnation, l.Owner, l.NextOwner, l.Epoch, l.Version, l.Paused, showPlace(l.Checkpoint), pending, l.PendingState, l.Gaps,
 		l.Parents, l.Children, l.HashKeyRange, l.Throughput)
 }
 
@@ -276,6 +276,10 @@ func full(key consumer.LeaseKey) consumer.Lease {
 			ShardEnd:          true,
 		},
 		PendingState: everyByte(),
+		Gaps: []consumer.LeaseGap{
+			{Shard: "shardId-000000000003", FirstLost: firstNumber, Accepted: true},
+			{Shard: "shardId-000000000004", FirstLost: secondNumber},
+		},
 		Parents:      []braid.ShardID{"shardId-000000000003", "shardId-000000000004"},
 		Children:     []braid.ShardID{"shardId-000000000011"},
 		HashKeyRange: braid.HashKeyRange{Start: braid.HashKeyOf("key"), End: braid.MaxHashKey()},
@@ -319,6 +323,9 @@ func variants(key consumer.LeaseKey) map[string]consumer.Lease {
 	all["it is pending at nothing, without state"] = consumer.Lease{Pending: &consumer.Checkpoint{}}
 	all["it is pending with an empty state"] = consumer.Lease{Pending: &consumer.Checkpoint{SequenceNumber: firstNumber}, PendingState: []byte{}}
 	all["it is pending with a large state"] = consumer.Lease{Pending: &consumer.Checkpoint{}, PendingState: bytes.Repeat(everyByte(), 64)}
+	all["it has a gap"] = consumer.Lease{Gaps: []consumer.LeaseGap{{Shard: "shardId-000000000003"}}}
+	all["it has a gap with a number"] = consumer.Lease{Gaps: []consumer.LeaseGap{{Shard: "shardId-000000000003", FirstLost: firstNumber}}}
+	all["it has a gap that was accepted"] = consumer.Lease{Gaps: []consumer.LeaseGap{{Shard: "shardId-000000000003", Accepted: true}}}
 	all["it has an owner"] = consumer.Lease{Owner: "one"}
 	all["it is requested"] = consumer.Lease{NextOwner: "two"}
 	all["it is paused"] = consumer.Lease{Paused: true}

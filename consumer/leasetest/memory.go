@@ -154,6 +154,7 @@ func clone(lease consumer.Lease) consumer.Lease {
 		lease.Pending = &pending
 	}
 	lease.PendingState = slices.Clone(lease.PendingState)
+	lease.Gaps = slices.Clone(lease.Gaps)
 	lease.Parents, lease.Children = slices.Clone(lease.Parents), slices.Clone(lease.Children)
 	return lease
 }

@@ -175,6 +175,14 @@ func rows() []row {
 			Checkpoint: layout.LeaseCheckpoint{Start: "TRIM_HORIZON", ShardEnd: true},
 			Pending:    layout.LeaseCheckpoint{Start: "LATEST"}, State: []byte("halfway"),
 		}),
+		leaseRow("lease, after expired parents", layout.LeaseKey("billing", "orders", "shardId-000000000006"), layout.LeaseRow{
+			Stream: 1_700_000_000_000_000_001, Version: 4, Epoch: 2, Owner: "worker-1",
+			Checkpoint: layout.LeaseCheckpoint{Start: "TRIM_HORIZON"},
+			Gaps: []layout.LeaseGap{
+				{Shard: "shardId-000000000001", FirstLost: "49568749374218235080373793662021150003767486140978823170", Accepted: true},
+				{Shard: "shardId-000000000002"},
+			},
+		}),
 		leaseRow("lease of an application", layout.LeaseKey("billing", "", ""), layout.LeaseRow{Version: 1, Checkpoint: layout.LeaseCheckpoint{Start: "LATEST"}}),
 		{"queue", layout.QueueKey(queueID), queue.Encode(queueID), func(t *testing.T, key, value []byte) {
 			id, err := layout.DecodeQueueKey(key)

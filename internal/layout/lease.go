@@ -13,6 +13,14 @@ type LeaseRow struct {
 	Prepared         bool // whether the fields below are used
 	Pending          LeaseCheckpoint
 	State            []byte // the application's own, with the pending checkpoint
+	Gaps             []LeaseGap
+}
+
+// LeaseGap is a shard before this one that expired before all of it was processed.
+type LeaseGap struct {
+	Shard     string
+	FirstLost string // decimal digits of the last record that was processed; empty for none
+	Accepted  bool   // whether the application has accepted the loss
 }
 
 // LeaseCheckpoint says how far a shard has been processed.
@@ -28,7 +36,11 @@ type LeaseCheckpoint struct {
 const (
 	leasePaused = 1 << iota
 	leasePrepared
+	leaseGaps
 )
+
+// gapAccepted is the flag of a gap.
+const gapAccepted = 1
 
 // Flags of a checkpoint.
 const (
@@ -44,11 +56,19 @@ func (r LeaseRow) Encode(key []byte) []byte {
 	w.uint(r.Epoch)
 	w.string(r.Owner)
 	w.string(r.NextOwner)
-	w.uint(flag(r.Paused, leasePaused) | flag(r.Prepared, leasePrepared))
+	w.uint(flag(r.Paused, leasePaused) | flag(r.Prepared, leasePrepared) | flag(len(r.Gaps) > 0, leaseGaps))
 	w.checkpoint(r.Checkpoint)
 	if r.Prepared {
 		w.checkpoint(r.Pending)
 		w.string(string(r.State))
+	}
+	if len(r.Gaps) > 0 {
+		w.uint(uint64(len(r.Gaps)))
+		for _, gap := range r.Gaps {
+			w.string(gap.Shard)
+			w.string(gap.FirstLost)
+			w.uint(flag(gap.Accepted, gapAccepted))
+		}
 	}
 	return w.seal(key)
 }
@@ -61,12 +81,15 @@ func DecodeLeaseRow(key, value []byte) (row LeaseRow, err error) {
 	row.Epoch = r.uint()
 	row.Owner = string(r.string())
 	row.NextOwner = string(r.string())
-	flags := r.flags(leasePaused | leasePrepared)
+	flags := r.flags(leasePaused | leasePrepared | leaseGaps)
 	row.Paused, row.Prepared = flags&leasePaused != 0, flags&leasePrepared != 0
 	row.Checkpoint = r.checkpoint()
 	if row.Prepared {
 		row.Pending = r.checkpoint()
 		row.State = append([]byte(nil), r.string()...)
+	}
+	if flags&leaseGaps != 0 {
+		row.Gaps = r.gaps()
 	}
 	return row, r.close()
 }
@@ -85,6 +108,22 @@ func (r *rowReader) checkpoint() (c LeaseCheckpoint) {
 	flags := r.flags(checkpointPartial | checkpointShardEnd)
 	c.Partial, c.ShardEnd = flags&checkpointPartial != 0, flags&checkpointShardEnd != 0
 	return c
+}
+
+// gaps returns at least one gap.
+func (r *rowReader) gaps() (gaps []LeaseGap) {
+	n := r.uint()
+	if n == 0 {
+		r.fail("no gaps, although a flag announces some")
+	}
+	for ; n > 0 && r.err == nil; n-- {
+		gaps = append(gaps, LeaseGap{
+			Shard:     string(r.string()),
+			FirstLost: string(r.string()),
+			Accepted:  r.flags(gapAccepted) != 0,
+		})
+	}
+	return gaps
 }
 
 // flags returns a set of known flags.

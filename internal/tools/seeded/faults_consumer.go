@@ -82,6 +82,18 @@ var consumerFaults = []fault{
 		finds: `came before an earlier one|began before`,
 	},
 	{
+		name:    "refused-gap-counts-as-accepted",
+		what:    "the gap that an expired parent has left is stored as accepted even if OnGap refuses it",
+		promise: "a gap is reported until it is accepted",
+		edits: []edit{{
+			"consumer/read.go",
+			"		if err := r.reportGap(gap.trimmed()); err != nil {\n			return err\n		}\n",
+			"		if err := r.reportGap(gap.trimmed()); err != nil {\n			return errors.Join(err, r.acceptGap(&r.w.trying, gap.Shard))\n		}\n",
+		}},
+		test:  test{dir: "consumer", run: "^TestGapOfAParentIsReportedUntilItIsAccepted$"},
+		finds: `Error:`,
+	},
+	{
 		name:    "shard-ends-with-records-left",
 		what:    "a closed shard counts as done after one page",
 		promise: "every record is processed",
