@@ -188,7 +188,7 @@ func (b *bench) overlay(edits []edit) (map[string]string, error) {
 func (b *bench) build(ctx context.Context, dir string, files map[string]string) (binary string, err error) {
 	b.built++
 	binary = filepath.Join(b.dir, strconv.Itoa(b.built)+".test")
-	args := []string{"test", "-c", "-vet=off", "-o", binary}
+	args := []string{"test", "-c", "-vet=off", "-ldflags=-w", "-o", binary} // -w: without what only debuggers read
 	if len(files) > 0 {
 		overlay, err := b.writeOverlay(files)
 		if err != nil {
