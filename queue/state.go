@@ -225,7 +225,9 @@ func restored(p place, row layout.DeliveryRow, now uint64, closedWell bool) *ent
 	case row.Waiting:
 		e.phase = waiting
 	default:
-		e.suspect = !closedWell
+		// A worker settles its records before it ends. So one that was left in flight has ended
+		// unexpectedly, even if the database was opened and closed since.
+		e.suspect = !closedWell || row.Local
 	}
 	if row.Local && !row.Waiting { // its receiver has ended with the process
 		e.visible = min(e.visible, now)
