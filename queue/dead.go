@@ -50,7 +50,9 @@ func (d DeadLetters) all(ctx context.Context, yield func(Record, error) bool) er
 	if err := q.load(ctx); err != nil {
 		return err
 	}
-	q.mu.Lock()
+	if _, _, err := q.lockPresent(ctx); err != nil {
+		return err
+	}
 	end := q.next // records from there on were not received yet, so they are not dead
 	q.mu.Unlock()
 	from := uint64(0)
@@ -126,7 +128,7 @@ func (d DeadLetters) page(ctx context.Context, from, end uint64, n int) (letters
 	if err := q.overLocked(ctx); err != nil {
 		return nil, err
 	}
-	q.passed(q.door.Now())
+	q.passed(q.door.Now(), passedAtOnce)
 	for it := range q.ages.dying.Ascending() {
 		q.looks++
 		switch e := it.Value; {
@@ -145,15 +147,23 @@ func (d DeadLetters) counters(ctx context.Context, from, end uint64) (all []uint
 	q := d.q
 	q.mu.Lock()
 	err = q.overLocked(ctx)
-	for it := range q.ages.dying.Before(end) {
+	for e := range q.letters { // those that stay in the map are all visited, even if others come and go
+		if err != nil {
+			break
+		}
 		q.looks++
-		if it.Due() >= from {
-			all = append(all, it.Due())
+		if e.counter >= from && e.counter < end {
+			all = append(all, e.counter)
+		}
+		if q.looks%passedAtOnce == 0 {
+			q.mu.Unlock()
+			q.mu.Lock()
+			err = q.overLocked(ctx)
 		}
 	}
 	q.mu.Unlock()
 	slices.Sort(all)
-	return all, err
+	return slices.Compact(all), err // one that was restored and has died again may be visited twice
 }
 
 // lookUp returns the letters with these counters that are still dead.
@@ -164,10 +174,10 @@ func (d DeadLetters) lookUp(ctx context.Context, counters []uint64) (letters []l
 	if err := q.overLocked(ctx); err != nil {
 		return nil, err
 	}
-	q.passed(q.door.Now())
+	q.passed(q.door.Now(), passedAtOnce)
 	for _, counter := range counters {
 		q.looks++
-		if e := q.entries[counter]; e != nil && (e.phase == dead || e.phase == deadInFlight) {
+		if e := q.entries[counter]; e != nil && e.phase.isLetter() {
 			letters = append(letters, e.letter())
 		}
 	}
@@ -211,8 +221,9 @@ func (d DeadLetters) Restore(ctx context.Context, receipts ...Receipt) error {
 }
 
 // RestoreAll restores all dead letters, including those in flight, and returns their
-// number. It makes a commit for each thousand. If it fails, the returned number of
-// letters was restored; after braid.ErrOutcomeUnknown, another thousand may have been.
+// number. It makes a commit for each thousand, and keeps 8 bytes for each letter in memory. If it
+// fails, the returned number of letters was restored; after braid.ErrOutcomeUnknown, another
+// thousand may have been.
 func (d DeadLetters) RestoreAll(ctx context.Context) (int, error) {
 	n, err := d.restoreAll(ctx)
 	return n, wrap("restore dead letters of", d.q.name, err)
@@ -223,15 +234,25 @@ func (d DeadLetters) restoreAll(ctx context.Context) (n int, err error) {
 	if err := q.load(ctx); err != nil {
 		return 0, err
 	}
-	for from, end := uint64(0), uint64(math.MaxUint64); ; {
-		r := &restoring{q: q, from: from, end: end}
-		if err := q.door.Commit(ctx, false, 100*maxRestored, r.apply); err != nil {
+	if _, _, err := q.lockPresent(ctx); err != nil {
+		return 0, err
+	}
+	q.mu.Unlock()
+	counters, err := d.counters(ctx, 0, math.MaxUint64)
+	if err != nil {
+		return 0, err
+	}
+	for {
+		these := counters[:min(len(counters), maxRestored)]
+		counters = counters[len(these):]
+		// A commit without letters waits until those are durable that others have restored.
+		r := &restoring{q: q, counters: these}
+		if err := q.door.Commit(ctx, false, 100*len(these), r.apply); err != nil {
 			return n, err
 		}
-		if n += r.count; r.count < maxRestored {
+		if n += r.count; len(counters) == 0 {
 			return n, nil
 		}
-		from, end = r.from, r.end
 	}
 }
 
@@ -240,9 +261,9 @@ const maxRestored = 1000
 
 // restoring is a commit of RestoreAll. It belongs to the commit until that has ended.
 type restoring struct {
-	q         *Queue
-	from, end uint64 // the counters of the dead letters to restore
-	count     int    // number restored
+	q        *Queue
+	counters []uint64 // of the dead letters to restore
+	count    int      // number restored
 }
 
 // apply is called by the goroutine that commits.
@@ -254,24 +275,18 @@ func (r *restoring) apply(rows companion.Rows) (publish func(), err error) {
 		return nil, ErrQueueNotFound
 	}
 	now := q.door.Now()
-	q.passed(now)
+	q.passed(now, passedInCommit)
 	q.flush(rows)
-	r.end = min(r.end, q.next)
-	var these []*entry
-	for it := range q.ages.dying.Ascending() {
-		q.looks++
-		if e := it.Value; e.counter >= r.end || len(these) == maxRestored {
-			break
-		} else if e.counter >= r.from { // otherwise it has died again
-			these = append(these, e)
+	for _, counter := range r.counters {
+		e := q.entries[counter]
+		if e == nil || !q.catchUp(e, now) || !e.phase.isLetter() {
+			continue // it has expired, or was settled or restored in the meantime
 		}
-	}
-	for _, e := range these {
+		q.looks++
 		q.revive(e, now)
 		q.put(rows, e)
-		r.from = e.counter + 1
+		r.count++
 	}
-	r.count = len(these)
 	q.stats.restored += uint64(r.count)
 	return q.alert, nil
 }

@@ -3,7 +3,6 @@ package queue
 import (
 	"context"
 	"errors"
-	"math"
 	"time"
 
 	"github.com/braidstream/braid/internal/agenda"
@@ -79,11 +78,10 @@ func (q *Queue) describe(ctx context.Context) (*Description, error) {
 		companion.Shard
 		ordinal uint64 // of the first one
 	}
-	q.mu.Lock()
-	// Taken first, so that the topology has every shard with a record up to there.
-	to := q.door.Visible()
-	now := q.door.Now()
-	q.passed(now)
+	now, to, err := q.lockPresent(ctx)
+	if err != nil {
+		return nil, err
+	}
 	d.Options = q.settings
 	d.Received, d.EmptyReceives, d.Acknowledged = int64(q.stats.received), int64(q.stats.empty), int64(q.stats.acknowledged)
 	d.Lapsed, d.Died, d.Restored = int64(q.stats.lapsed), int64(q.stats.died), int64(q.stats.restored)
@@ -202,31 +200,42 @@ func (q *Queue) updateFrom(ctx context.Context, was Options, change func(*Option
 	case opts.BlockAtDead != was.BlockAtDead:
 		return invalid("BlockAtDead", opts.BlockAtDead, "must not be changed")
 	}
-	if opts.MaxReceives != was.MaxReceives {
-		if err := q.fixMost(ctx); err != nil {
+	for {
+		if opts.MaxReceives != was.MaxReceives {
+			if err := q.fixMost(ctx); err != nil {
+				return err
+			}
+		}
+		err := q.door.Commit(ctx, false, 1000, func(rows companion.Rows) (func(), error) {
+			q.mu.Lock()
+			defer q.mu.Unlock()
+			switch {
+			case q.gone:
+				return nil, ErrQueueNotFound
+			case q.settings != was:
+				return nil, errSuperseded
+			}
+			q.passed(q.door.Now(), passedAtOnce)
+			if opts.MaxReceives != was.MaxReceives {
+				if q.behind || len(q.lapsed) > maxFixed {
+					return nil, errBehind
+				}
+				q.fix(rows, maxFixed)
+				q.lowered, q.behind = true, true // or raised, which dieTried finds out
+			}
+			q.flush(rows)
+			q.settings = opts
+			rows.Set(layout.QueueKey(q.id), q.row())
+			return q.alert, nil
+		})
+		if err != errBehind {
 			return err
 		}
 	}
-	return q.door.Commit(ctx, false, 1000, func(rows companion.Rows) (func(), error) {
-		q.mu.Lock()
-		defer q.mu.Unlock()
-		switch {
-		case q.gone:
-			return nil, ErrQueueNotFound
-		case q.settings != was:
-			return nil, errSuperseded
-		}
-		q.passed(q.door.Now())
-		q.flush(rows)
-		if opts.MaxReceives != q.settings.MaxReceives {
-			q.fix(rows, math.MaxInt)
-		}
-		q.settings = opts
-		q.dieTried()
-		rows.Set(layout.QueueKey(q.id), q.row())
-		return q.alert, nil
-	})
 }
+
+// errBehind reports that too many records have died in the meantime.
+var errBehind = errors.New("records have died meanwhile")
 
 // maxFixed is the maximum number of dead letters that one commit fixes, because others wait
 // for it.
@@ -236,8 +245,9 @@ const maxFixed = 1000
 // left for the commit that changes the limit.
 func (q *Queue) fixMost(ctx context.Context) error {
 	for {
-		q.mu.Lock()
-		q.passed(q.door.Now())
+		if _, _, err := q.lockPresent(ctx); err != nil {
+			return err
+		}
 		left := len(q.lapsed)
 		q.mu.Unlock()
 		if left <= maxFixed {

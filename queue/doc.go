@@ -60,9 +60,10 @@
 // process. Therefore each delivery is counted durably before it happens. A crash thus counts as a
 // failed delivery of every record in flight, not only of the one that caused it. To keep the other
 // records from becoming dead letters, a record that is received for the third time comes in a
-// smaller batch, and for the last time alone. If a process has ended unexpectedly since, no other
-// record of the queue is in flight during that last delivery. With MaxReceives 1 there is no second
-// delivery, so a crash makes all records in flight dead letters.
+// smaller batch, and for the last time alone. If a worker had it in flight when its process ended
+// unexpectedly, no other record of the queue is in flight during that last delivery. The same holds
+// for records of Receive, unless the database was opened and closed since. With MaxReceives 1 there
+// is no second delivery, so a crash makes all records in flight dead letters.
 //
 // # Cost
 //

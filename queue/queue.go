@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -173,21 +174,21 @@ func (q *Queue) begin(ctx context.Context, at braid.Position) (start uint64, cur
 
 // row returns the queue's row.
 func (q *Queue) row() []byte {
-	o := &q.settings
+	o, gone := &q.settings, q.expired.less(q.wasted)
 	return layout.QueueRow{
 		Name: q.name, Stream: q.inner.Number(), Created: q.created, Start: q.start, Started: q.started, Secret: q.secret,
 		Visibility: uint64(max(0, o.VisibilityTimeout)), MaxReceives: uint64(max(0, o.MaxReceives)),
 		MaxInFlight: uint64(o.MaxInFlight), MaxWaiting: uint64(o.MaxWaiting),
 		OrderByKey: o.OrderByKey, BlockAtDead: o.BlockAtDead,
-		ExpiredUnreceived: q.expired.unreceived, ExpiredReceived: q.expired.received, ExpiredDead: q.expired.dead,
+		ExpiredUnreceived: gone.unreceived, ExpiredReceived: gone.received, ExpiredDead: gone.dead,
 	}.Encode(q.id)
 }
 
 // flush drops what has expired, and adds the new counts of expired records to a commit.
 func (q *Queue) flush(rows companion.Rows) {
 	q.discard(rows)
-	if q.expired != q.stored {
-		q.stored = q.expired
+	if counts := q.expired.less(q.wasted); counts != q.stored {
+		q.stored = counts
 		rows.Set(layout.QueueKey(q.id), q.row())
 	}
 }
@@ -416,6 +417,7 @@ func (q *Queue) load(ctx context.Context) error {
 	defer giveTurn(q.loading)
 	q.mu.Lock()
 	loaded, s := q.loaded, newState(q.id, q.settings, q.start)
+	s.expired, s.stored = q.expired, q.stored
 	q.mu.Unlock()
 	if loaded {
 		return q.over(ctx)
@@ -426,11 +428,10 @@ func (q *Queue) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	q.passedIn(&s, q.door.Now(), math.MaxInt) // nobody waits for it
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	s.settings, s.expired, s.stored = q.settings, q.expired, q.stored
 	q.state, q.loaded = s, true
-	q.passed(q.door.Now())
 	q.stats = counts{} // deliveries that have lapsed and records that have died by now were counted before the database was opened, or could have been
 	return q.overLocked(ctx)
 }
@@ -474,17 +475,6 @@ func (s *state) load(tx *braid.Tx, now uint64, closedWell bool) error {
 		s.add(e)
 	}
 	return nil
-}
-
-// passed brings the state up to a time: lapsed records become visible or dead, and
-// expired ones are dropped. The caller holds q.mu.
-func (q *Queue) passed(now uint64) {
-	if t := q.inner.Topology(); t != q.known {
-		q.known = t
-		q.learn(q.stream.Shards())
-	}
-	q.sweep(now, q.inner.Retention())
-	q.pass(now)
 }
 
 // over returns why the queue cannot be used, or nil.

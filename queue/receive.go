@@ -159,14 +159,21 @@ func (q *Queue) missed(ctx context.Context) error {
 func (q *Queue) prepare(ctx context.Context, a ask) (n int, err error) {
 	for {
 		q.mu.Lock()
-		q.passed(q.door.Now())
-		n, read := q.offers(a, q.door.Now(), a.n)
+		now := q.door.Now()
+		q.passed(now, passedAtOnce)
+		n, read := q.offers(a, now, a.n)
+		more := n < a.n && q.behind
 		read = read && q.unread()
 		from := q.readAt
 		err := q.overLocked(ctx)
 		q.mu.Unlock()
-		if !read || err != nil {
+		switch {
+		case err != nil:
 			return n, err
+		case more && !read:
+			continue
+		case !read:
+			return n, nil
 		}
 		if err := q.readAhead(ctx, from); err != nil {
 			if n > 0 {
@@ -301,7 +308,7 @@ func (c *change) apply(rows companion.Rows) (publish func(), err error) {
 		return nil, ErrQueueNotFound
 	}
 	now := q.door.Now()
-	q.passed(now)
+	q.passed(now, passedInCommit)
 	q.flush(rows)
 	for i := range c.steps {
 		if st := &c.steps[i]; st.err == nil {

@@ -3,6 +3,7 @@ package queue_test
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -164,6 +165,46 @@ func TestARecordThatWasHeldBackIsNoSuspect(t *testing.T) {
 		require.Equal(t, []string{"A1", "B1"}, texts(first))
 		require.NoError(t, q.Ack(ctx, first[0].Receipt))
 		require.Equal(t, []string{"A2"}, texts(k.receive(q, 9)))
+		require.NoError(t, k.db.Close())
+	})
+}
+
+// A record that may have ended the process is alone in its last attempt even if the database was
+// opened and closed in between without a look at the queue.
+func TestACloseInBetweenClearsNoSuspect(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k, disk := onDisk(t)
+		q := k.open("q", queue.Options{MaxReceives: 2})
+		k.put(2)
+		goOn := make(chan struct{})
+		stop := k.work(q, func(context.Context, queue.Record) error {
+			<-goOn
+			return nil
+		}, &queue.WorkOptions{Concurrency: 2})
+		synctest.Wait()
+		require.EqualValues(t, 2, k.describe(q).InFlight)
+		image := disk.PowerCut()
+		close(goOn)
+		require.NoError(t, stop())
+		require.NoError(t, k.db.Close())
+
+		k, _ = reopened(t, image)
+		require.NoError(t, k.db.Close())
+
+		k, q = reopened(t, image)
+		var running, most atomic.Int64
+		stop = k.work(q, func(_ context.Context, r queue.Record) error {
+			if n := running.Add(1); n > most.Load() {
+				most.Store(n)
+			}
+			defer running.Add(-1)
+			time.Sleep(second)
+			return nil
+		}, &queue.WorkOptions{Concurrency: 2})
+		time.Sleep(time.Minute)
+		require.NoError(t, stop())
+		require.EqualValues(t, 1, most.Load(), "attempts at the same time")
+		require.EqualValues(t, 2, k.describe(q).Acknowledged)
 		require.NoError(t, k.db.Close())
 	})
 }

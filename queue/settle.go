@@ -19,7 +19,8 @@ import (
 // Errors: [ReceiptsError] for receipts that were refused; the others are acknowledged.
 // After [ErrQueueNotFound], braid.ErrFailed, braid.ErrReadOnly, braid.ErrClosed and the
 // cause of ctx, none is acknowledged. After braid.ErrOutcomeUnknown, acknowledge them
-// again. Ack works even while the disk is full. Kinesis: AcknowledgeQueueRecords.
+// again. Ack works even while the disk is full, within braid.Options.ReserveBytes; beyond that it
+// waits until ctx ends. Kinesis: AcknowledgeQueueRecords.
 func (q *Queue) Ack(ctx context.Context, receipts ...Receipt) error {
 	return wrap("acknowledge", q.name, q.settleAll(ctx, step{verb: acknowledge}, false, receipts))
 }
@@ -140,10 +141,11 @@ func (q *Queue) ackTx(tx *braid.Tx, dead bool, receipts []Receipt) error {
 		if q.gone {
 			return ErrQueueNotFound
 		}
-		q.passed(q.door.Now())
+		now := q.door.Now()
+		q.passed(now, passedInCommit)
 		for i := range steps {
 			if st := &steps[i]; st.err == nil {
-				_, st.err = q.find(st.ticket)
+				_, st.err = q.find(st.ticket, now)
 			}
 		}
 		return failures(steps, receipts)
@@ -155,8 +157,9 @@ func (q *Queue) ackTx(tx *braid.Tx, dead bool, receipts []Receipt) error {
 		q.mu.Lock()
 		defer q.mu.Unlock()
 		q.flush(rows)
+		now := q.door.Now()
 		for i := range steps {
-			e, err := q.find(steps[i].ticket)
+			e, err := q.find(steps[i].ticket, now)
 			if err != nil { // the record has expired since the check, or is named twice
 				rows.Delete(layout.DeliveryKey(q.id, steps[i].ticket.shard, steps[i].ticket.counter))
 				continue

@@ -1,8 +1,6 @@
 package queue
 
 import (
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/braidstream/braid"
@@ -18,7 +16,7 @@ import (
 // commits, and is written in the same commit. So a delivery is durable before its
 // receiver gets it, and after a crash the rows match the state that memory had. The
 // passing of time needs no write: that a record is visible again, or dead, follows from
-// its row.
+// its row: see pass.
 type state struct {
 	id       layout.QueueID
 	settings Options
@@ -37,12 +35,18 @@ type state struct {
 	dead    agenda.Agenda[*entry] // entries to be received as dead letters, by counter
 	ages    ages                  // all entries, by counter
 	tried   tried                 // ready and held entries that were received before
+	letters map[*entry]struct{}   // dead letters
 	lapsed  map[*entry]struct{}   // dead letters that died by the limit; their rows do not show that they are dead
 	keys    map[uint64]*chain     // with Options.OrderByKey: chains of keys with unsettled records that are not dead
 	count   [phases]int           // number of entries in each phase
-	garbage [][]byte              // rows of expired entries and removed shards, which the next commit deletes
-	expired expired               // counts for the queue's row, from the next commit on
+	garbage []waste               // expired entries whose rows the next commits delete
+	useless [][]byte              // rows of removed shards' cursors, which the next commit deletes
+	expired expired               // counts of all expired records
+	wasted  expired               // counts of those in garbage
 	stored  expired               // counts in the stored row
+	behind  bool                  // more time has passed than the phases of some entries show
+	lowered bool                  // some ready or held entries may have been received as often as a new limit allows
+	keeps   time.Duration         // the stream's retention
 	unseen  []*entry              // entries that were taken up by the commit that contains their records; others do not see the records yet
 	brings  bool                  // such a commit takes up records now
 	shards  map[uint32]shard      // shards of the topology known
@@ -77,6 +81,30 @@ type counts struct {
 // removed.
 type expired struct{ unreceived, received, dead uint64 }
 
+// of returns the count of records that were in that phase, and received or not.
+func (x *expired) of(p phase, wasReceived bool) *uint64 {
+	switch {
+	case p.isLetter():
+		return &x.dead
+	case wasReceived:
+		return &x.received
+	}
+	return &x.unreceived
+}
+
+// less returns x without the counts of y.
+func (x expired) less(y expired) expired {
+	return expired{x.unreceived - y.unreceived, x.received - y.received, x.dead - y.dead}
+}
+
+// waste is an expired entry whose row is still stored. The queue's row counts it once its own row is
+// deleted, so that it is counted once after a restart, too.
+type waste struct {
+	place
+	phase    phase
+	received bool
+}
+
 // relic is the cursor of a removed shard. It is kept while it has the highest counter,
 // because a record below the highest counter, in any shard, is settled if it has no row.
 type relic struct {
@@ -96,6 +124,12 @@ const (
 	deadInFlight              // a dead letter that was received and is hidden
 	phases
 )
+
+// isLetter reports whether entries in that phase are dead letters.
+func (p phase) isLetter() bool { return p == dead || p == deadInFlight }
+
+// isHidden reports whether entries leave that phase at a certain time.
+func (p phase) isHidden() bool { return p == inFlight || p == waiting || p == deadInFlight }
 
 // entry is an unsettled record: a [layout.DeliveryRow].
 type entry struct {
@@ -133,7 +167,7 @@ func (a *ages) First() *agenda.Item[*entry] {
 
 // of returns the agenda for entries in that phase.
 func (a *ages) of(p phase) *agenda.Agenda[*entry] {
-	if p == dead || p == deadInFlight {
+	if p.isLetter() {
 		return &a.dying
 	}
 	return &a.living
@@ -171,6 +205,7 @@ func newState(id layout.QueueID, settings Options, start uint64) state {
 		entries:  make(map[uint64]*entry),
 		keys:     make(map[uint64]*chain),
 		tried:    make(tried),
+		letters:  make(map[*entry]struct{}),
 		lapsed:   make(map[*entry]struct{}),
 	}
 }
@@ -190,7 +225,9 @@ func restored(p place, row layout.DeliveryRow, now uint64, closedWell bool) *ent
 	case row.Waiting:
 		e.phase = waiting
 	default:
-		e.suspect = !closedWell
+		// A worker settles its records before it ends. So one that was left in flight has ended
+		// unexpectedly, even if the database was opened and closed since.
+		e.suspect = !closedWell || row.Local
 	}
 	if row.Local && !row.Waiting { // its receiver has ended with the process
 		e.visible = min(e.visible, now)
@@ -203,8 +240,11 @@ func (s *state) add(e *entry) {
 	e.due.Value, e.age.Value = e, e
 	s.entries[e.counter] = e
 	s.ages.of(e.phase).Set(&e.age, e.counter)
+	if e.phase.isLetter() {
+		s.letters[e] = struct{}{}
+	}
 	s.enter(e)
-	if s.settings.OrderByKey && (e.phase != dead && e.phase != deadInFlight || s.settings.BlockAtDead) {
+	if s.settings.OrderByKey && (!e.phase.isLetter() || s.settings.BlockAtDead) {
 		s.link(e)
 	}
 }
@@ -213,6 +253,7 @@ func (s *state) add(e *entry) {
 func (s *state) drop(e *entry) {
 	s.leave(e)
 	s.ages.of(e.phase).Remove(&e.age)
+	delete(s.letters, e)
 	delete(s.entries, e.counter)
 	s.unlink(e)
 }
@@ -223,6 +264,11 @@ func (s *state) move(e *entry, to phase) {
 	if from, into := s.ages.of(e.phase), s.ages.of(to); from != into {
 		from.Remove(&e.age)
 		into.Set(&e.age, e.counter)
+		if to.isLetter() {
+			s.letters[e] = struct{}{}
+		} else {
+			delete(s.letters, e)
+		}
 	}
 	e.phase = to
 	s.enter(e)
@@ -271,26 +317,6 @@ func (s *state) leave(e *entry) {
 	}
 }
 
-// pass applies the passing of time: entries that are due become visible or dead.
-func (s *state) pass(now uint64) {
-	for first := s.locked.First(); first != nil && first.Due() <= now; first = s.locked.First() {
-		switch e := first.Value; {
-		case e.phase == deadInFlight:
-			s.move(e, dead)
-		case e.phase == inFlight:
-			s.lapse(e)
-		default:
-			s.fail(e)
-		}
-	}
-}
-
-// lapse ends a delivery whose timeout has passed.
-func (s *state) lapse(e *entry) {
-	s.stats.lapsed++
-	s.fail(e)
-}
-
 // fail makes an entry that nobody holds ready again, or a dead letter.
 func (s *state) fail(e *entry) {
 	if s.exhausted(e) {
@@ -302,7 +328,12 @@ func (s *state) fail(e *entry) {
 
 // exhausted reports whether the entry was received as often as allowed.
 func (s *state) exhausted(e *entry) bool {
-	return e.dead || s.settings.MaxReceives > 0 && int(e.receives) >= s.settings.MaxReceives
+	return e.dead || s.isSpent(int(e.receives))
+}
+
+// isSpent reports whether that many receives are as many as allowed.
+func (s *state) isSpent(receives int) bool {
+	return s.settings.MaxReceives > 0 && receives >= s.settings.MaxReceives
 }
 
 // die makes the entry a dead letter.
@@ -325,41 +356,6 @@ func (s *state) fix(rows companion.Rows, most int) {
 		s.looks++
 		e.dead = true
 		s.put(rows, e)
-	}
-}
-
-// dieTried makes dead letters of entries that were received as often as the new limit
-// allows.
-func (s *state) dieTried() {
-	var those []*entry // collected first, since each that dies may move others
-	for receives, of := range s.tried {
-		if s.settings.MaxReceives > 0 && int(receives) >= s.settings.MaxReceives {
-			those = slices.AppendSeq(those, maps.Keys(of))
-		}
-	}
-	for _, e := range those {
-		s.looks++
-		s.die(e)
-	}
-}
-
-// sweep drops the entries whose records were trimmed or have expired. It starts with the oldest,
-// because a record is removed only together with all that arrived before it. A delivery whose
-// timeout passed before the removal has lapsed, even if pass was not called since. So a record that
-// was dead counts as an expired dead letter.
-func (s *state) sweep(now uint64, retention time.Duration) {
-	for first := s.ages.First(); first != nil && !s.shows(first.Value.place); first = s.ages.First() {
-		e, left := first.Value, now
-		if retention > 0 {
-			left = min(now, e.counter+uint64(retention)+1)
-		}
-		if e.phase == inFlight && e.visible <= left {
-			s.lapse(e)
-		}
-		s.expire(e)
-	}
-	for len(s.fresh) > 0 && !s.shows(placeOf(&s.fresh[0])) {
-		s.nextRecord() // the ordinal of the shard's cursor accounts for it
 	}
 }
 
@@ -401,10 +397,10 @@ func (s *state) leaveBehind(r relic) {
 	old := s.relic
 	switch {
 	case r.counter+1 < s.next:
-		s.garbage = append(s.garbage, layout.CursorKey(s.id, r.shard))
+		s.useless = append(s.useless, layout.CursorKey(s.id, r.shard))
 		return
 	case old != nil: // both have the same counter, as where the queue begins
-		s.garbage = append(s.garbage, layout.CursorKey(s.id, old.shard))
+		s.useless = append(s.useless, layout.CursorKey(s.id, old.shard))
 	}
 	s.relic = &r
 }
@@ -418,36 +414,10 @@ func (s *state) ordinal(shard uint32) uint64 {
 	return 0
 }
 
-// expire drops an entry whose record no longer exists.
-func (s *state) expire(e *entry) {
-	switch {
-	case e.phase == dead || e.phase == deadInFlight:
-		s.expired.dead++
-	case e.first == 0:
-		s.expired.unreceived++
-	default:
-		s.expired.received++
-	}
-	s.garbage = append(s.garbage, layout.DeliveryKey(s.id, e.shard, e.counter))
-	s.drop(e)
-}
-
 // shows reports whether the record at a place can be read now.
 func (s *state) shows(p place) bool {
 	sh, there := s.shards[p.shard]
 	return there && sh.inner.Shows(p.counter)
-}
-
-// discard deletes the rows in garbage, as part of a commit.
-func (s *state) discard(rows companion.Rows) {
-	if old := s.relic; old != nil && old.counter+1 < s.next {
-		s.garbage = append(s.garbage, layout.CursorKey(s.id, old.shard))
-		s.relic = nil
-	}
-	for _, key := range s.garbage {
-		rows.Delete(key)
-	}
-	s.garbage = nil
 }
 
 // put adds the entry's row to a commit.
@@ -471,8 +441,11 @@ func (s *state) settle(rows companion.Rows, e *entry) {
 
 // find returns the entry for a ticket. A record that was received and has no entry is
 // settled.
-func (s *state) find(t ticket) (*entry, error) {
+func (s *state) find(t ticket, now uint64) (*entry, error) {
 	e := s.entries[t.counter]
+	if e != nil && !s.catchUp(e, now) {
+		e = nil
+	}
 	switch {
 	case t.counter >= s.next:
 		return nil, ErrReceiptInvalid

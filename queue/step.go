@@ -32,8 +32,8 @@ func (v verb) isEssential() bool { return v == acknowledge || v == giveBack }
 
 // check returns the entry for the step, or why the step is refused. A repeated
 // acknowledgement has neither an entry nor an error.
-func (s *state) check(st *step) (*entry, error) {
-	e, err := s.find(st.ticket)
+func (s *state) check(st *step, now uint64) (*entry, error) {
+	e, err := s.find(st.ticket, now)
 	switch {
 	case err == ErrRecordSettled && st.verb == acknowledge:
 		return nil, nil
@@ -49,7 +49,7 @@ func (s *state) check(st *step) (*entry, error) {
 
 // do does the step as part of a commit.
 func (s *state) do(rows companion.Rows, st *step, now uint64) error {
-	e, err := s.check(st)
+	e, err := s.check(st, now)
 	if e == nil {
 		return err
 	}

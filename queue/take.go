@@ -70,8 +70,8 @@ func (s *state) take(rows companion.Rows, a ask, now uint64) (all []taken) {
 	all = make([]taken, 0, min(limit, s.ready.Len()+len(s.fresh)))
 	for len(all) < limit && s.room(inFlight) > 0 && holds < maxHolds {
 		var e *entry
-		if first := s.ready.First(); first != nil && retry {
-			e = first.Value
+		if retry {
+			e = s.nextReady(now)
 		}
 		r := s.nextFresh()
 		switch {
@@ -123,9 +123,9 @@ func (s *state) take(rows companion.Rows, a ask, now uint64) (all []taken) {
 
 // takeDead is take for dead letters.
 func (s *state) takeDead(rows companion.Rows, a ask, until, now uint64) (all []taken) {
-	for len(all) < a.n && s.dead.Len() > 0 && s.room(deadInFlight) > 0 {
-		e := s.dead.First().Value
-		if len(all) > 0 && int(e.size) > a.bytes {
+	for len(all) < a.n && s.room(deadInFlight) > 0 {
+		e := s.nextDead(now)
+		if e == nil || len(all) > 0 && int(e.size) > a.bytes {
 			break
 		}
 		e.dead = true

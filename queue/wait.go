@@ -93,7 +93,7 @@ func (q *Queue) enlist(a ask) *waiter {
 		q.inner.Listen((*listener)(q)) // before looking, so that a record that comes after the look is announced
 	}
 	now := q.door.Now()
-	q.passed(now)
+	q.passed(now, passedAtOnce)
 	if n, read := q.offers(a, now, 1); n > 0 || read && q.unread() {
 		q.rest()
 		return nil
@@ -252,7 +252,7 @@ func (l *listener) Arrive(rows companion.Rows, before uint64, records companion.
 		return nil
 	}
 	now := q.door.Now()
-	q.passed(now)
+	q.passed(now, passedInCommit)
 	q.flush(rows)
 	q.brings = true
 	served, _ := q.serve(rows, now, &arriving{all: records})
@@ -357,7 +357,7 @@ func (q *Queue) alertLocked() {
 		return
 	}
 	now := q.door.Now()
-	q.passed(now)
+	q.passed(now, passedAtOnce)
 	w := ws.foremost(func(w *waiter) bool {
 		n, read := q.offers(w.ask, now, 1)
 		return n > 0 || read && q.unread()
@@ -378,7 +378,7 @@ func (q *Queue) alert() {
 
 // setAlarm sets the alarm to the next time at which waiting receivers may get something:
 // when a record becomes visible, when one expires and thereby makes room, or when a lull
-// ends.
+// ends. It is now if the state is behind.
 func (q *Queue) setAlarm(now uint64) {
 	due := uint64(math.MaxUint64)
 	if first := q.locked.First(); first != nil {
@@ -389,6 +389,9 @@ func (q *Queue) setAlarm(now uint64) {
 	}
 	if q.lull > now {
 		due = min(due, q.lull)
+	}
+	if q.behind {
+		due = now
 	}
 	ws := &q.waiters
 	if due == math.MaxUint64 || ws.due != 0 && ws.due <= due { // an alarm that rings early is set again

@@ -95,10 +95,10 @@ func defaultBackoff(receives int) time.Duration {
 // level Warn, and the error is stored as [Record].Reason.
 //
 // While fn runs, its record stays hidden from others. The context of fn ends when Work
-// has to stop, or when the record is no longer hidden, which happens only if the process
-// was stopped for longer than the visibility timeout. fn should then return. Its effects
-// happen at least once. For effects in the database that happen exactly once, use
-// [Queue.WorkTx].
+// has to stop, or when the record is no longer hidden, which happens only if the process was
+// stopped, or the disk was full or stalled, for longer than the visibility timeout. fn should then
+// return. Its effects happen at least once. For effects in the database that happen exactly once,
+// use [Queue.WorkTx].
 //
 // When ctx ends, Work stops receiving, waits for running calls, acknowledges the records
 // that they have processed, gives back the rest as if it had not been received, and

@@ -52,10 +52,11 @@ var queueFaults = []fault{
 				"	steps := q.steps(what, dead, receipts)\n	if _, err := q.commit(",
 				`	steps := q.steps(what, dead, receipts)
 	q.mu.Lock()
-	q.passed(q.door.Now())
+	now := q.door.Now()
+	q.passed(now, passedInCommit)
 	for i := range steps {
 		if st := &steps[i]; st.err == nil {
-			_, st.err = q.check(st)
+			_, st.err = q.check(st, now)
 			st.ticket.judged = true
 		}
 	}
@@ -160,8 +161,8 @@ var queueFaults = []fault{
 		promise: "a receiver that waits gets the next record",
 		edits: []edit{{
 			"queue/wait.go",
-			"	if ws.isEmpty() {\n		q.inner.Listen((*listener)(q)) // before looking, so that a record that comes after the look is announced\n	}\n	now := q.door.Now()\n	q.passed(now)\n	if n, read := q.offers(a, now, 1); n > 0 || read && q.unread() {\n		q.rest()\n		return nil\n	}\n",
-			"	now := q.door.Now()\n	q.passed(now)\n	if n, read := q.offers(a, now, 1); n > 0 || read && q.unread() {\n		return nil\n	}\n	if ws.isEmpty() {\n		q.inner.Listen((*listener)(q))\n	}\n",
+			"	if ws.isEmpty() {\n		q.inner.Listen((*listener)(q)) // before looking, so that a record that comes after the look is announced\n	}\n	now := q.door.Now()\n	q.passed(now, passedAtOnce)\n	if n, read := q.offers(a, now, 1); n > 0 || read && q.unread() {\n		q.rest()\n		return nil\n	}\n",
+			"	now := q.door.Now()\n	q.passed(now, passedAtOnce)\n	if n, read := q.offers(a, now, 1); n > 0 || read && q.unread() {\n		return nil\n	}\n	if ws.isEmpty() {\n		q.inner.Listen((*listener)(q))\n	}\n",
 		}},
 		test:  test{dir: "queue", run: "^TestARecordThatIsPutBetweenALookAndAWait$"},
 		finds: `Error:`,

@@ -25,7 +25,10 @@ type queueRow struct {
 	Policy string            `json:",omitempty"`
 }
 
-func queueRowKey(q *queue.Queue) []byte { return []byte(rowPrefix + "queue/" + q.ID()) }
+// queueRowPrefix is the prefix of the keys of queues' rows, before the queue's id.
+const queueRowPrefix = rowPrefix + "queue/"
+
+func queueRowKey(q *queue.Queue) []byte { return []byte(queueRowPrefix + q.ID()) }
 
 // readQueueRow returns the row of a queue.
 func (s *Service) readQueueRow(ctx context.Context, q *queue.Queue) (row queueRow, err error) {
@@ -71,7 +74,8 @@ func getQueueRow(tx *braid.Tx, q *queue.Queue) (row queueRow, err error) {
 	return row, err
 }
 
-// deleteQueueAndRow deletes a queue with its row.
+// deleteQueueAndRow deletes a queue with its row. If a crash comes between the two, sweepRows deletes
+// the row.
 func (s *Service) deleteQueueAndRow(ctx context.Context, q *queue.Queue) error {
 	if err := q.Delete(ctx); err != nil {
 		return err

@@ -81,7 +81,10 @@ func (r *streamRow) mode(stream *braid.Stream) string {
 	}
 }
 
-func rowKey(stream string) []byte { return []byte(rowPrefix + "stream/" + stream) }
+// streamRowPrefix is the prefix of the keys of streams' rows, before the stored name.
+const streamRowPrefix = rowPrefix + "stream/"
+
+func rowKey(stream string) []byte { return []byte(streamRowPrefix + stream) }
 
 // readRow returns the stream's row.
 func (s *Service) readRow(ctx context.Context, stream *braid.Stream) (row streamRow, err error) {
@@ -158,7 +161,7 @@ func getStored(tx *braid.Tx, name string) (row streamRow, err error) {
 }
 
 // deleteWithRow deletes a stream and its row, unless the application has replaced the
-// stream by another one.
+// stream by another one. If a crash comes between the two, sweepRows deletes the row.
 func (s *Service) deleteWithRow(ctx context.Context, stream *braid.Stream) error {
 	current, err := s.db.Stream(stream.Name())
 	if err == nil && !current.CreatedAt().Equal(stream.CreatedAt()) {

@@ -85,6 +85,7 @@ func New(db *braid.DB, opts Options) (*Service, error) {
 		leavePlacements(db)
 		return nil, err
 	}
+	s.sweepRows(context.Background())
 	return s, nil
 }
 
