@@ -126,6 +126,7 @@ func TestGapOfAParentIsReportedUntilItIsAccepted(t *testing.T) {
 					time.Sleep(time.Minute)
 					for range 3 {
 						require.Equal(f, []string{"0", "0"}, gate.take(), "both children report it")
+						require.NoError(f, consumer.CheckView(f.Context(), f.db, "billing"))
 						require.Empty(f, seen.take())
 						status, err := w.App().Status(f.Context())
 						require.NoError(f, err)
