@@ -318,6 +318,12 @@ func TestVerifyFindsWhatIsWrongWithRows(t *testing.T) {
 		{name: "a checkpoint that is none", want: leases, class: ErrCorrupt, plant: setLease(func(world) layout.LeaseCheckpoint {
 			return layout.LeaseCheckpoint{Start: "YESTERDAY"}
 		})},
+		{name: "a gap of a parent without a number", want: leases, class: ErrCorrupt, plant: func(_ *testing.T, w world, batch *kv.Batch) {
+			key, _ := lease(w.s, w.sh, layout.LeaseCheckpoint{})
+			row := layout.LeaseRow{Stream: w.s.createdCounter, Checkpoint: layout.LeaseCheckpoint{Start: "TRIM_HORIZON"}}
+			row.Gaps = []layout.LeaseGap{{Shard: "shardId-000000000000"}, {Shard: "shardId-000000000001", FirstLost: "first"}}
+			batch.Set(key, row.Encode(key))
+		}},
 		{name: "the clock", want: VerifyError{Kind: "row"}, class: ErrDataLoss, plant: func(_ *testing.T, _ world, batch *kv.Batch) { batch.Delete(layout.ClockKey()) }},
 		{name: "the format", want: VerifyError{Kind: "row"}, class: ErrCorrupt, plant: func(t *testing.T, w world, batch *kv.Batch) {
 			batch.Set(layout.FormatKey(), flipped(get(t, w, layout.FormatKey())))

@@ -31,6 +31,12 @@ func (v *verifier) verifyLeases() error {
 		if row.Prepared {
 			checkpoints = append(checkpoints, row.Pending)
 		}
+		for _, gap := range row.Gaps {
+			if _, err := ParseSequenceNumber(gap.FirstLost); gap.FirstLost != "" && err != nil {
+				v.found(at, corrupt(err))
+				return nil
+			}
+		}
 		for _, c := range checkpoints {
 			if err := v.checkpoint(stream, shard, row.Stream, c); err != nil {
 				v.found(at, err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"testing/synctest"
@@ -24,6 +25,7 @@ type judge struct {
 	mu        sync.Mutex // guards the fields below
 	leases    map[consumer.LeaseKey]consumer.Lease
 	delivered map[epochKey]braid.SequenceNumber
+	accepted  map[braid.ShardID]bool // shards whose gaps were accepted at least once
 }
 
 type epochKey struct {
@@ -32,7 +34,7 @@ type epochKey struct {
 }
 
 func newJudge(s *simulation) *judge {
-	j := &judge{s: s, leases: make(map[consumer.LeaseKey]consumer.Lease), delivered: make(map[epochKey]braid.SequenceNumber)}
+	j := &judge{s: s, leases: make(map[consumer.LeaseKey]consumer.Lease), delivered: make(map[epochKey]braid.SequenceNumber), accepted: make(map[braid.ShardID]bool)}
 	leases, err := consumer.NewDBLeases(s.db, "sim").List(s.t.Context())
 	require.NoError(s.t, err)
 	for _, lease := range leases {
@@ -41,8 +43,21 @@ func newJudge(s *simulation) *judge {
 	return j
 }
 
-// gap notes removed records, which a checkpoint may pass, too.
+// gap refuses some gaps. Of the others it notes the removed records, which a checkpoint may
+// pass, too.
 func (j *judge) gap(_ context.Context, stream string, gap *braid.TrimmedError) error {
+	if gap.LastLost.IsZero() {
+		j.s.totals.gaps.Add(1)
+	}
+	j.s.mu.Lock()
+	refuses := !j.s.calm && j.s.chaos.IntN(3) == 0
+	j.s.mu.Unlock()
+	if refuses {
+		if gap.LastLost.IsZero() {
+			j.s.totals.refusals.Add(1)
+		}
+		return errRefused
+	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if !j.s.lossy {
@@ -50,6 +65,7 @@ func (j *judge) gap(_ context.Context, stream string, gap *braid.TrimmedError) e
 	}
 	key := consumer.LeaseKey{Stream: stream, Shard: gap.Shard}
 	j.delivered[epochKey{key, j.leases[key].Epoch}] = gap.LastLost
+	j.accepted[gap.Shard] = true
 	return nil
 }
 
@@ -80,11 +96,22 @@ func (j *judge) deliver(lease consumer.Lease, batch *consumer.TxBatch) {
 		}
 	}
 	j.delivered[key] = batch.Records[len(batch.Records)-1].SequenceNumber
+	for _, gap := range stored.Gaps {
+		if !gap.Accepted {
+			j.s.t.Errorf("%s began before the gap of %s was accepted", lease.LeaseKey, gap.Shard)
+		}
+	}
 	sh, err := j.s.stream.Shard(lease.Shard)
 	if err != nil {
 		return
 	}
 	for _, parent := range sh.Parents() {
+		if _, err := j.s.stream.Shard(parent); err != nil { // it has expired, and may have left a gap
+			if p, known := j.leases[consumer.LeaseKey{Stream: lease.Stream, Shard: parent}]; known && !p.Checkpoint.ShardEnd && !hasGap(stored, parent) {
+				j.s.t.Errorf("%s began without the gap of %s", lease.LeaseKey, parent)
+			}
+			continue
+		}
 		if p, known := j.leases[consumer.LeaseKey{Stream: lease.Stream, Shard: parent}]; known && !p.Checkpoint.ShardEnd {
 			j.s.t.Errorf("%s began before %s was done", lease.LeaseKey, parent)
 		}
@@ -123,6 +150,16 @@ func (j *judge) commit(key, value []byte) {
 		lease.Checkpoint.SequenceNumber.Compare(j.delivered[epochKey{lease.LeaseKey, lease.Epoch}]) > 0:
 		j.s.t.Errorf("%s: the checkpoint %s is ahead of what was delivered", lease.LeaseKey, lease.Checkpoint)
 	}
+	for _, gap := range was.Gaps {
+		if !hasGap(lease, gap.Shard) {
+			j.s.t.Errorf("%s has lost the gap of %s", lease.LeaseKey, gap.Shard)
+		}
+	}
+	for _, gap := range lease.Gaps {
+		if gap.Accepted && !slices.Contains(was.Gaps, gap) && !j.accepted[gap.Shard] {
+			j.s.t.Errorf("%s: nobody has accepted the gap of %s", lease.LeaseKey, gap.Shard)
+		}
+	}
 	if lease.Epoch > was.Epoch {
 		j.s.totals.takes.Add(1)
 	}
@@ -132,6 +169,10 @@ func (j *judge) commit(key, value []byte) {
 	if lease.Checkpoint.ShardEnd && !was.Checkpoint.ShardEnd {
 		j.s.totals.ended.Add(1)
 	}
+}
+
+func hasGap(lease consumer.Lease, shard braid.ShardID) bool {
+	return slices.ContainsFunc(lease.Gaps, func(gap consumer.LeaseGap) bool { return gap.Shard == shard })
 }
 
 var errTwice = errors.New("the record had its effect already, or came before an earlier one")

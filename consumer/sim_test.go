@@ -44,7 +44,7 @@ var (
 const simSteps = 60
 
 type simTotals struct {
-	records, deliveries, checkpoints, takes, zombies, thefts, ended, stops, stuck, images, restarts, tips, unread atomic.Int64
+	records, deliveries, checkpoints, takes, zombies, thefts, ended, stops, stuck, images, restarts, tips, unread, gaps, refusals atomic.Int64
 }
 
 func TestSimulation(t *testing.T) {
@@ -65,10 +65,10 @@ func TestSimulation(t *testing.T) {
 			})
 		}
 	})
-	t.Logf("%d records, %d deliveries, %d checkpoints, %d leases taken, %d of them from processors that were still at work, %d stolen before a commit, %d shards ended, %d stops, %d stuck shards, %d restarts, %d crash images, %d times at the tip, %d reshards of a shard whose parents were unread",
-		totals.records.Load(), totals.deliveries.Load(), totals.checkpoints.Load(), totals.takes.Load(), totals.zombies.Load(), totals.thefts.Load(), totals.ended.Load(), totals.stops.Load(), totals.stuck.Load(), totals.restarts.Load(), totals.images.Load(), totals.tips.Load(), totals.unread.Load())
+	t.Logf("%d records, %d deliveries, %d checkpoints, %d leases taken, %d of them from processors that were still at work, %d stolen before a commit, %d shards ended, %d stops, %d stuck shards, %d restarts, %d crash images, %d times at the tip, %d reshards of a shard whose parents were unread, %d gaps of expired shards, of which %d were refused",
+		totals.records.Load(), totals.deliveries.Load(), totals.checkpoints.Load(), totals.takes.Load(), totals.zombies.Load(), totals.thefts.Load(), totals.ended.Load(), totals.stops.Load(), totals.stuck.Load(), totals.restarts.Load(), totals.images.Load(), totals.tips.Load(), totals.unread.Load(), totals.gaps.Load(), totals.refusals.Load())
 	if seeds >= 260 && !t.Failed() { // a generator that never produces these cases proves nothing
-		for _, n := range []*atomic.Int64{&totals.takes, &totals.zombies, &totals.thefts, &totals.ended, &totals.stops, &totals.stuck, &totals.images, &totals.restarts, &totals.tips, &totals.unread} {
+		for _, n := range []*atomic.Int64{&totals.takes, &totals.zombies, &totals.thefts, &totals.ended, &totals.stops, &totals.stuck, &totals.images, &totals.restarts, &totals.tips, &totals.unread, &totals.gaps, &totals.refusals} {
 			require.Positive(t, n.Load())
 		}
 	}
@@ -79,7 +79,7 @@ type simulation struct {
 	t      *testing.T
 	totals *simTotals
 	random *rand.Rand
-	lossy  bool // records are trimmed
+	lossy  bool // records are trimmed, and shards expire before they are processed
 	disk   *testdisk.Disk
 	images *simImageTaker
 	db     *braid.DB
@@ -178,6 +178,8 @@ func (s *simulation) step() {
 		s.leave()
 	case n < 75:
 		s.reshard()
+	case n < 77 && s.lossy:
+		s.expire()
 	case n < 78 && s.lossy:
 		s.logf("trim")
 		require.NoError(s.t, s.stream.Trim(s.t.Context(), braid.AtTime(time.Now())))
@@ -248,7 +250,8 @@ func (s *simulation) leave() {
 			s.t.Errorf("Stop took %v where it had %v", took, patience)
 		}
 		var stuck *consumer.HungShardsError
-		if err != nil && !errors.As(err, &stuck) {
+		var refused *consumer.StoppedShardsError
+		if err != nil && !errors.As(err, &stuck) && !(s.lossy && errors.As(err, &refused)) {
 			s.t.Errorf("stop: %v", err)
 		}
 		s.totals.stops.Add(1)
@@ -285,6 +288,29 @@ func (s *simulation) reshard() {
 	require.NoError(s.t, err)
 }
 
+// expire lets shards with children expire while no worker runs.
+func (s *simulation) expire() {
+	for len(s.workers) > 0 {
+		s.leave()
+	}
+	s.put()
+	s.reshard()
+	s.put()
+	s.logf("a day passes")
+	time.Sleep(longerThanRetention)
+}
+
+// resume makes the shards continue whose gaps were refused.
+func (s *simulation) resume() {
+	synctest.Wait()
+	app, err := consumer.OpenApp(s.db, "sim")
+	require.NoError(s.t, err)
+	err = app.Resume(s.t.Context(), consumer.LeaseKey{Stream: "in"})
+	if !errors.Is(err, braid.ErrStreamNotFound) && !errors.Is(err, consumer.ErrAppNotFound) { // the application has begun
+		require.NoError(s.t, err)
+	}
+}
+
 func (s *simulation) pause() {
 	app, err := consumer.OpenApp(s.db, "sim")
 	require.NoError(s.t, err)
@@ -316,6 +342,7 @@ func (s *simulation) stick() {
 	s.mu.Lock()
 	s.calm, s.stuck = true, stuck
 	s.mu.Unlock()
+	s.resume()
 	s.put()
 	time.Sleep(10 * simHandOver) // so that earlier hangs and retries are over
 	synctest.Wait()
@@ -356,6 +383,7 @@ func (s *simulation) settle() {
 	s.mu.Lock()
 	s.calm = true
 	s.mu.Unlock()
+	s.resume()
 	if len(s.workers) == 0 {
 		s.run("last")
 	}

@@ -322,9 +322,12 @@ func (s *survey) isStored(key LeaseKey) bool {
 // relateParents works out which parents an item waits for, and the gaps that expired
 // parents have left. Whatever stores the item's lease then stores the gaps, too.
 func (s *survey) relateParents(it *item) {
-	it.waiting, it.lease.Gaps = nil, nil
-	if key := it.lease.LeaseKey; s.isStored(key) {
-		it.lease.Gaps = slices.Clip(s.rows[key].Gaps) // which are appended to, but not changed
+	it.waiting = nil
+	if len(it.lease.Gaps) > 0 { // beside those that are stored, there may be some of an earlier look
+		it.lease.Gaps = nil
+		if key := it.lease.LeaseKey; s.isStored(key) {
+			it.lease.Gaps = s.rows[key].Gaps
+		}
 	}
 	for _, id := range it.shard.Parents {
 		key := LeaseKey{it.lease.Stream, id}
@@ -358,10 +361,11 @@ func (s *survey) noteExpired(it *item, parent LeaseKey) {
 	}
 }
 
-// addGap adds a gap, unless the lease has it.
+// addGap adds a gap, unless the lease has it. It does not change the row that the lease was
+// read from.
 func (it *item) addGap(gap LeaseGap) {
 	if !it.lease.hasGap(gap.Shard) {
-		it.lease.Gaps = append(it.lease.Gaps, gap)
+		it.lease.Gaps = append(slices.Clip(it.lease.Gaps), gap)
 	}
 }
 
