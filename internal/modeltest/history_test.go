@@ -16,7 +16,7 @@ import (
 )
 
 // This file is the judge of the fault sweep and of the concurrent histories. A
-// history notes what each put was told, with a logical clock around the call.
+// history notes the result of each put, with a logical clock around the call.
 // Its check then compares a shard, as it was read back, with all of that:
 //
 //   - what was acknowledged is there, with its number, key and data;
