@@ -39,17 +39,17 @@ func TestAggregates(t *testing.T) {
 			shard, err := stream.Shard(rec.ShardID)
 			require.NoError(f, err)
 			for _, user := range users {
-				require.True(f, shard.HashKeyRange().Contains(user.HashKey()), "a record that is foreign to the shard")
+				require.True(f, shard.HashKeyRange().Contains(user.HashKey()), "no record belongs to another shard")
 			}
 		}
 		require.GreaterOrEqual(f, packed, 990)
-		require.LessOrEqual(f, carriers, 1000*75/(bound-100)+4, "they are not full")
+		require.LessOrEqual(f, carriers, 1000*75/(bound-100)+4, "the carriers are not full")
 		m := f.producer.Metrics()
 		require.Equal(f, int64(1001), m.RecordsPut)
 		require.Less(f, m.Entries, int64(50))
 
-		// A worker of braid takes them apart.
-		var mu sync.Mutex // guards seen: shards are processed at the same time
+		// A braid worker unpacks them.
+		var mu sync.Mutex // guards seen: shards are processed concurrently
 		seen := make(map[string]bool)
 		w, err := consumer.New(f.kit.DB(), &consumer.Config{App: "billing", Streams: []string{"orders"}, Deaggregate: true}, consumer.ProcessorFunc(func(_ context.Context, b *consumer.Batch) error {
 			mu.Lock()
@@ -77,7 +77,7 @@ func TestAReshardIsNoticedByWhereRecordsAre(t *testing.T) {
 		requireStored(f, results, err)
 		lower, upper := f.kit.Split("orders", "0")
 
-		// The carrier comes to one half, and has records of both: all are put again.
+		// The carrier is stored in one half, but has records of both: all are put again.
 		results, err = f.producer.PutRecordsWait(f.Context(), scattered(40, 20))
 		requireStored(f, results, err)
 		m := f.producer.Metrics()
@@ -91,7 +91,7 @@ func TestAReshardIsNoticedByWhereRecordsAre(t *testing.T) {
 			require.Len(f, f.requireOrder(mode), 40)
 		}
 
-		// The carriers of both halves come to the shard that they were merged to, where they belong.
+		// The carriers of both halves are stored in the merged shard, where they belong.
 		f.kit.Merge("orders", lower, upper)
 		before := f.producer.Metrics()
 		results, err = f.producer.PutRecordsWait(f.Context(), scattered(40, 20))
@@ -103,9 +103,9 @@ func TestAReshardIsNoticedByWhereRecordsAre(t *testing.T) {
 	})
 }
 
-// Two carriers are on their way to a shard that is split. When the answer about the second one comes,
-// the producer has noticed the split by the first: the carrier is in a shard that it knows, and its
-// records are foreign there all the same.
+// Two carriers are in flight to a shard that is split. When the response for the second one
+// arrives, the producer already knows the new shards from the first one, but the second carrier's
+// records still do not belong to its shard.
 func TestACarrierInAShardThatIsKnownByThen(t *testing.T) {
 	bubble(t, 1, Options{AggregateBytes: 4096, ShardRate: -1}, func(f *fixture) {
 		f.kit.Split("orders", "0")
@@ -120,7 +120,7 @@ func TestACarrierInAShardThatIsKnownByThen(t *testing.T) {
 		}
 		puts.Wait()
 		for _, mode := range []foreign{dropForeign, dropAggregate} {
-			require.Len(f, f.requireOrder(mode), 80, "consumers miss what was acknowledged")
+			require.Len(f, f.requireOrder(mode), 80, "consumers miss acknowledged records")
 		}
 		m := f.producer.Metrics()
 		require.Equal(f, int64(2), m.Mispredicted)
@@ -147,7 +147,7 @@ func TestASecondSplitBeforeTheShardsAreListed(t *testing.T) {
 	})
 }
 
-// shardOf returns the shard that takes a key.
+// shardOf returns the shard of a key.
 func (f *fixture) shardOf(key string) braid.ShardID {
 	stream, err := f.kit.DB().Stream("orders")
 	require.NoError(f, err)

@@ -18,7 +18,7 @@ import (
 	"github.com/braidstream/braid/kinesisapi/kinesistest"
 )
 
-// instant is a service of one shard that answers at once.
+// instant is a service with one shard that responds at once.
 type instant struct{}
 
 func (instant) ListShards(context.Context, *kinesis.ListShardsInput, ...func(*kinesis.Options)) (*kinesis.ListShardsOutput, error) {
@@ -38,7 +38,7 @@ func (instant) PutRecords(_ context.Context, in *kinesis.PutRecordsInput, _ ...f
 	return out, nil
 }
 
-// What the producer itself costs for each record: 500 of 100 bytes in a call.
+// The producer's own cost per record: calls of 500 records of 100 bytes.
 func BenchmarkProducer(b *testing.B) {
 	for _, aggregate := range []int{0, 51_200} {
 		b.Run(fmt.Sprint("aggregate=", aggregate), func(b *testing.B) {
@@ -57,8 +57,8 @@ func BenchmarkProducer(b *testing.B) {
 	}
 }
 
-// What forwarding costs for each record, the outbox on a disk in memory, of 100 bytes and many
-// keys: by itself with a service that answers at once, and to a Kinesis in this process.
+// The cost of forwarding per record of 100 bytes, with many keys and the outbox in memory: alone,
+// with a service that responds at once, and with Kinesis in this process.
 func BenchmarkForwarder(b *testing.B) {
 	for _, row := range []struct {
 		name      string

@@ -35,7 +35,7 @@ func TestTheBufferIsBounded(t *testing.T) {
 
 		start := time.Now()
 		f.kit.Delay("PutRecords", 1, 100*time.Millisecond)
-		_, err = f.producer.PutRecordWait(f.Context(), key, data) // it makes the others go
+		_, err = f.producer.PutRecordWait(f.Context(), key, data) // sends the others, too
 		require.NoError(f, err)
 		require.Equal(f, time.Second, time.Since(start), "its own linger, since it was put")
 
@@ -182,12 +182,12 @@ func TestLinger(t *testing.T) {
 
 func TestFlush(t *testing.T) {
 	bubble(t, 2, Options{Linger: time.Hour, AggregateBytes: 51_200}, func(f *fixture) {
-		require.NoError(f, f.producer.Flush(f.Context()), "there is nothing")
+		require.NoError(f, f.producer.Flush(f.Context()), "nothing is buffered")
 		settled := 0
 		for _, e := range scattered(50, 100) {
 			require.NoError(f, f.producer.PutRecordAsync(f.Context(), e.PartitionKey, e.Data, func(r braid.PutResult) {
 				require.NoError(f, r.Err)
-				settled++ // by the one goroutine of the one request
+				settled++ // on the only goroutine, that of the only request
 			}))
 		}
 		f.kit.Delay("PutRecords", 1, time.Second)

@@ -16,13 +16,13 @@ import (
 	"github.com/braidstream/braid/kinesisapi/kinesistest"
 )
 
-// Putter is what a program needs to put records. A *braid.Stream is one, and so is an
-// *awskinesis.Producer: main chooses by a flag.
+// Putter is the part of a stream that a program needs. Both *braid.Stream and *awskinesis.Producer
+// implement it; main chooses one by a flag.
 type Putter interface {
 	PutRecordsWait(ctx context.Context, entries []braid.Entry) ([]braid.PutResult, error)
 }
 
-// Checkout puts what happens to an order, in this order.
+// Checkout puts the events of an order, in this order.
 func Checkout(ctx context.Context, to Putter, customer string) error {
 	results, err := to.PutRecordsWait(ctx, []braid.Entry{
 		{PartitionKey: customer, Data: []byte("ordered")},
@@ -36,8 +36,8 @@ func Checkout(ctx context.Context, to Putter, customer string) error {
 	return err
 }
 
-// The same code puts to a directory and to Kinesis, and is tested without either: the first
-// record is throttled, and still comes first.
+// The same code puts to a database and to Kinesis, and can be tested without AWS: the first record
+// is throttled, and still comes first.
 func TestCheckout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := kinesistest.New(t, kinesistest.Stream("orders", 2))
@@ -55,7 +55,7 @@ func TestCheckout(t *testing.T) {
 	})
 }
 
-// A program that puts much does not wait for each record.
+// A program that puts many records does not wait for each.
 func ExampleProducer_PutRecordAsync() {
 	produce := func(ctx context.Context, client awskinesis.KinesisClient, readings <-chan []byte) error {
 		p, err := awskinesis.NewProducer(ctx, client, "readings", &awskinesis.ProducerOptions{
@@ -80,8 +80,7 @@ func ExampleProducer_PutRecordAsync() {
 	_ = produce
 }
 
-// A program puts what it has to say into an outbox of its own, and a forwarder brings it to
-// Kinesis.
+// A program puts its events to its own outbox, and a forwarder copies them to Kinesis.
 func ExampleForwarder() {
 	run := func(ctx context.Context, db *braid.DB, client awskinesis.KinesisClient) error {
 		if _, err := db.OpenStream(ctx, "outbox", nil); err != nil {
@@ -93,8 +92,8 @@ func ExampleForwarder() {
 		}
 		defer producer.Close(ctx)
 		forwarder, err := awskinesis.NewForwarder(db, "outbox", producer, &awskinesis.ForwarderOptions{
-			MaxBytes:         10 << 30,  // of disk while the link is down; then puts are refused
-			DeadLetterStream: "refused", // for what Kinesis does not take
+			MaxBytes:         10 << 30,  // of disk while the link is down; beyond it, puts are refused
+			DeadLetterStream: "refused", // for records that Kinesis permanently refuses
 		})
 		if err != nil {
 			return err
@@ -111,8 +110,8 @@ func ExampleForwarder() {
 	_ = run
 }
 
-// Workers process a stream of Kinesis as they process one of a database. Leases are in DynamoDB, in a database of one
-// of the processes, or wherever a consumer.LeaseStore keeps them.
+// Workers process a Kinesis stream as they process one of a database. Leases are in DynamoDB, in a
+// database of one of the processes, or in any other consumer.LeaseStore.
 func ExampleNewSource() {
 	process := func(ctx context.Context, client awskinesis.SourceClient, leases consumer.LeaseStore) error {
 		source, err := awskinesis.NewSource(client, &awskinesis.SourceOptions{

@@ -116,7 +116,7 @@ func (f *subscriber) ended() error {
 		// Another worker has the subscription, and most likely the lease. This one does not take it
 		// back at once, so that it can find out.
 		f.shard.subscriptions.notBefore(time.Now().Add(takeoverAfter))
-		return fmt.Errorf("the subscription was taken over: %w", err)
+		return fmt.Errorf("subscription was taken over: %w", err)
 	case code != "" && code != "InternalFailureException" && code != "InternalFailure":
 		return f.notFound(err)
 	}
@@ -124,7 +124,7 @@ func (f *subscriber) ended() error {
 	f.stream.source.counts.broken.Add(1)
 	f.shard.subscriptions.notBefore(time.Now().Add(brokenPause << min(f.broken-1, 4)))
 	if f.broken >= brokenMost {
-		return fmt.Errorf("the subscription broke %d times in a row: %w", f.broken, err)
+		return fmt.Errorf("subscription broke %d times in a row: %w", f.broken, err)
 	}
 	return nil
 }
@@ -191,7 +191,7 @@ func (f *subscriber) try(ctx context.Context, from start) error {
 	return nil
 }
 
-var errReadTimeout = errors.New("the call took longer than SourceOptions.RequestTimeout")
+var errReadTimeout = errors.New("call took longer than SourceOptions.RequestTimeout")
 
 // close ends the subscription. The SDK's goroutines have ended once the channel of events is
 // closed.

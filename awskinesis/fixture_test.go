@@ -33,7 +33,7 @@ type fixture struct {
 	producer *awskinesis.Producer
 }
 
-// bubble runs the test with so many shards. What the producer logs is no part of it.
+// bubble runs the test with a stream of that many shards. The producer's log is discarded.
 func bubble(t *testing.T, shards int, opts awskinesis.ProducerOptions, test func(f *fixture)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -55,7 +55,7 @@ func bubble(t *testing.T, shards int, opts awskinesis.ProducerOptions, test func
 	})
 }
 
-// client is the SDK's, with what a test wants to happen to a call.
+// client is the SDK's client, with faults that a test chooses.
 type client struct {
 	*kinesis.Client
 	random *rand.Rand // for chaos; nil for none
@@ -119,7 +119,7 @@ func (c *client) PutRecords(ctx context.Context, in *kinesis.PutRecordsInput, op
 	return out, nil
 }
 
-// ListShards is out of date at times, as the service's is.
+// ListShards is sometimes out of date, like the service's.
 func (c *client) ListShards(ctx context.Context, in *kinesis.ListShardsInput, options ...func(*kinesis.Options)) (*kinesis.ListShardsOutput, error) {
 	out, err := c.Client.ListShards(ctx, in, options...)
 	c.mu.Lock()
@@ -147,7 +147,7 @@ func (c *client) puts() (entries []int) {
 	return entries
 }
 
-// foreign says what a consumer does with an aggregate that has records foreign to the shard.
+// foreign says what a consumer does with an aggregate that has records of another shard.
 type foreign int
 
 const (
@@ -155,8 +155,8 @@ const (
 	dropAggregate                // the KCL
 )
 
-// delivered returns what a consumer sees of the stream, by partition key and in order:
-// everything, repetitions included.
+// delivered returns the stream's records as a consumer sees them, by partition key and in order,
+// including duplicates.
 func (f *fixture) delivered(mode foreign) map[string][]string {
 	f.Helper()
 	stream, err := f.kit.DB().Stream("orders")
@@ -186,8 +186,8 @@ func (f *fixture) delivered(mode foreign) map[string][]string {
 	return seen
 }
 
-// requireOrder requires that the numbers in the data of each key rise, but for repetitions of
-// what was there before, and returns how often each data is there.
+// requireOrder requires that the numbers in the data of each key ascend, except for repetitions of
+// earlier numbers, and returns the count of each data.
 func (f *fixture) requireOrder(mode foreign) (times map[string]int) {
 	f.Helper()
 	times = make(map[string]int)
@@ -213,7 +213,7 @@ func number(t testing.TB, data string) int {
 	return n
 }
 
-// entries are n records of a key, numbered.
+// entries returns n numbered records of a key.
 func entries(key string, n int) (all []braid.Entry) {
 	for i := range n {
 		all = append(all, braid.Entry{PartitionKey: key, Data: fmt.Append(nil, i)})
@@ -231,5 +231,5 @@ func requireStored(t testing.TB, results []braid.PutResult, err error) {
 	}
 }
 
-// quiet is a logger that is not heard.
+// quiet is a logger that discards everything.
 func (f *fixture) quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }

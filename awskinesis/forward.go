@@ -223,7 +223,7 @@ func (l *forwarding) begin(ctx context.Context, c *consumer.Checkpointer, fl *fl
 	t.call = newCall(entries, true)
 	err := l.f.to.admit(ctx, t.call)
 	if errors.Is(err, braid.ErrClosed) {
-		l.f.fail(fmt.Errorf("the producer: %w", err))
+		l.f.fail(fmt.Errorf("producer: %w", err))
 	}
 	return t, err
 }
@@ -326,16 +326,16 @@ func (l *forwarding) refuse(ctx context.Context, fl *flight, i int, cause error)
 	case l.f.opts.DeadLetterStream != "":
 		to, err = l.f.opts.DeadLetterStream, l.f.putDeadLetter(ctx, rec, cause)
 	default:
-		log.Error("a record that Kinesis refuses waits, as there is neither OnRefused nor a DeadLetterStream")
+		log.Error("a record that Kinesis refuses waits: neither OnRefused nor DeadLetterStream is set")
 		l.note(fl, fmt.Errorf("record %s of %s is refused: %w", rec.SequenceNumber, rec.ShardID, cause))
 		return false
 	}
 	if err != nil {
-		log.Warn("a refused record could not be handed to OnRefused or the dead-letter stream; retrying", "to", to, "failure", err)
-		l.note(fl, fmt.Errorf("record %s of %s is refused: %w; and cannot be handed on: %w", rec.SequenceNumber, rec.ShardID, cause, err))
+		log.Warn("a refused record could not be passed to OnRefused or the dead-letter stream; retrying", "to", to, "failure", err)
+		l.note(fl, fmt.Errorf("record %s of %s is refused: %w; it could not be passed on: %w", rec.SequenceNumber, rec.ShardID, cause, err))
 		return false
 	}
-	log.Error("a record that Kinesis refuses was handed on", "to", to)
+	log.Error("a record that Kinesis refuses was passed on", "to", to)
 	l.f.counts.refused.Add(1)
 	return true
 }

@@ -204,7 +204,7 @@ func (f *Forwarder) Run(ctx context.Context) error {
 	f.ran = true
 	f.mu.Unlock()
 	if again {
-		return f.wrap("forward", invalid("Run", "called again", "can be called once"))
+		return f.wrap("forward", invalid("Run", "called again", "can be called only once"))
 	}
 	over, end := context.WithCancel(context.WithoutCancel(ctx))
 	var helpers sync.WaitGroup

@@ -17,7 +17,7 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// ten is 10 bytes with its partition key of one character.
+// ten is the data of a record that has 10 bytes with its partition key of one character.
 const ten = "123456789"
 
 func (o *outbox) tryPut(n int) (put int, err error) {
@@ -32,7 +32,7 @@ func (o *outbox) tryPut(n int) (put int, err error) {
 
 func TestForwarderRejectsBeyondMaxBytes(t *testing.T) {
 	inBoth(t, 2, 1, awskinesis.ForwarderOptions{MaxBytes: 1000}, func(o *outbox) {
-		o.make() // the bound holds before it runs
+		o.make() // the bound holds even before it runs
 		put, err := o.tryPut(150)
 		require.Equal(o, 100, put)
 		var full *awskinesis.OutboxFullError
@@ -59,7 +59,7 @@ func TestForwarderRejectsBeyondMaxBytes(t *testing.T) {
 	})
 }
 
-// Puts that know nothing of the forwarder are counted, and so is what is admitted for later.
+// Records put without the forwarder are counted, and so is room that was admitted for later.
 func TestForwarderCountsAllThatWaits(t *testing.T) {
 	inBubble(t, 2, 1, awskinesis.ForwarderOptions{MaxBytes: 1000}, func(o *outbox) {
 		o.make()
@@ -74,14 +74,14 @@ func TestForwarderCountsAllThatWaits(t *testing.T) {
 		require.ErrorIs(o, o.forwarder.Admit(o.Context(), -1), braid.ErrInvalidArgument)
 		_, err := o.forwarder.PutRecords(o.Context(), []braid.Entry{{PartitionKey: "a"}, {PartitionKey: "b"}})
 		require.ErrorIs(o, err, awskinesis.ErrOutboxFull)
-		time.Sleep(time.Second) // nothing was put by then
+		time.Sleep(time.Second) // nothing was put meanwhile
 		results, err := o.forwarder.PutRecords(o.Context(), []braid.Entry{{PartitionKey: "a", Data: make([]byte, 249)}, {PartitionKey: "b", Data: make([]byte, 249)}})
 		requireStored(o, results, err)
 		require.ErrorIs(o, o.forwarder.Admit(o.Context(), 1), awskinesis.ErrOutboxFull)
 	})
 }
 
-// However many put at once, no more waits than may.
+// However many goroutines put at once, never more waits than the bound allows.
 func TestForwarderNeverWaitsForMoreThanMaxBytes(t *testing.T) {
 	inBubble(t, 2, 1, awskinesis.ForwarderOptions{MaxBytes: 1000}, func(o *outbox) {
 		o.link.set(false, 50*time.Millisecond)
@@ -128,7 +128,7 @@ func TestForwarderRejectsBeyondMaxAge(t *testing.T) {
 		var full *awskinesis.OutboxFullError
 		require.ErrorAs(o, err, &full)
 		require.Equal(o, time.Minute+time.Millisecond, full.Age.Round(time.Millisecond))
-		require.ErrorContains(o, err, "waits for")
+		require.ErrorContains(o, err, "has waited for")
 		o.link.set(false, 0)
 		o.caughtUp()
 		put, _ = o.tryPut(1)
@@ -139,14 +139,14 @@ func TestForwarderRejectsBeyondMaxAge(t *testing.T) {
 	})
 }
 
-// Of what waits the oldest is dropped, as little as must be, and all of that is counted. What
-// is on its way is not.
+// The oldest waiting records are dropped, no more than necessary, and each is counted. Records in
+// flight are not dropped.
 func TestForwarderDropsTheOldestBeyondMaxBytes(t *testing.T) {
 	inBubble(t, 3, 2, awskinesis.ForwarderOptions{MaxBytes: 1000, DropOldest: true}, func(o *outbox) {
 		o.link.set(true, 0)
 		o.start()
 		synctest.Wait()
-		var way []string // one batch of each shard of the outbox is on its way
+		var way []string // in flight: one batch of each outbox shard
 		for i := range keys[:6] {
 			o.putTen(i, i+1)
 			synctest.Wait()
@@ -181,7 +181,7 @@ func TestForwarderDropsTheOldestBeyondMaxBytes(t *testing.T) {
 	})
 }
 
-// With Fast a batch may be on its way while others are, up to 1 MiB.
+// With Fast, several batches may be in flight, up to 1 MiB.
 func TestForwarderDropsWithFastOrder(t *testing.T) {
 	inBubble(t, 1, 1, awskinesis.ForwarderOptions{MaxBytes: 1000, DropOldest: true, Fast: true}, func(o *outbox) {
 		o.link.set(true, 0)
@@ -208,10 +208,10 @@ func TestForwarderDropsWithFastOrder(t *testing.T) {
 	})
 }
 
-// tenth is the i-th record of 10 bytes: its key and its data.
+// tenth returns the key and data of the i-th record of 10 bytes.
 func tenth(i int) string { return fmt.Sprintf("%s%09d", keys[i%6], i) }
 
-// putTen puts the records of 10 bytes from one number to another, one after the other.
+// putTen puts the records of 10 bytes with these numbers, one after the other.
 func (o *outbox) putTen(from, to int) {
 	for i := from; i < to; i++ {
 		_, err := o.stream().PutRecord(context.Background(), tenth(i)[:1], []byte(tenth(i)[1:]))
@@ -226,7 +226,7 @@ func TestForwarderDropsTheOldestBeyondMaxAge(t *testing.T) {
 		time.Sleep(45 * time.Second)
 		o.putTen(100, 150)
 		time.Sleep(30 * time.Second)
-		o.start() // the first hundred have waited for too long by now
+		o.start() // the first hundred have now waited for too long
 		synctest.Wait()
 		o.caughtUp()
 		status := o.status()
@@ -237,7 +237,7 @@ func TestForwarderDropsTheOldestBeyondMaxAge(t *testing.T) {
 	})
 }
 
-// What is dropped while it is on its way, as the process gives it up, is counted as well.
+// Records in flight that the process gives up and that are then dropped are counted as well.
 func TestForwarderCountsWhatIsDroppedOnItsWay(t *testing.T) {
 	inBubble(t, 1, 1, awskinesis.ForwarderOptions{MaxBytes: 100, DropOldest: true, StopTimeout: time.Second}, func(o *outbox) {
 		o.link.set(true, 0)

@@ -23,8 +23,8 @@ import (
 	"github.com/braidstream/braid/kinesisapi/kinesistest"
 )
 
-// outbox is a forwarder from the stream "out" of a database to the stream "orders" of a
-// Kinesis, by a link that can be cut; all of it in a bubble.
+// outbox is a forwarder from the stream "out" of a database to the stream "orders" of Kinesis, over
+// a link that can be cut, all in a bubble.
 type outbox struct {
 	*testing.T
 	kit      *kinesistest.Kit
@@ -35,11 +35,11 @@ type outbox struct {
 	opts     awskinesis.ForwarderOptions
 
 	forwarder *awskinesis.Forwarder
-	ended     chan error // what Run of it has returned
+	ended     chan error // the result of its Run
 	next      map[string]int
 }
 
-// inBubble runs the test with so many shards of the outbox and of Kinesis.
+// inBubble runs the test with that many shards of the outbox and of Kinesis.
 func inBubble(t *testing.T, from, to int, opts awskinesis.ForwarderOptions, test func(o *outbox)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -52,7 +52,7 @@ func inBubble(t *testing.T, from, to int, opts awskinesis.ForwarderOptions, test
 		_, err := o.db.CreateStream(t.Context(), "out", &braid.StreamOptions{Shards: from, MaxRecordBytes: 4 << 20})
 		require.NoError(t, err)
 		o.connect(nil)
-		defer func() { // of a test that failed, too
+		defer func() { // if the test failed
 			_ = o.stop()
 			_ = o.producer.Close(context.Background())
 			_ = o.db.Close()
@@ -69,7 +69,7 @@ func (o *outbox) open() {
 	o.db = db
 }
 
-// connect makes the producer, in place of one there may be.
+// connect creates the producer, and replaces an earlier one.
 func (o *outbox) connect(opts *awskinesis.ProducerOptions) { o.connectTo(o.link, opts) }
 
 func (o *outbox) connectTo(client awskinesis.KinesisClient, opts *awskinesis.ProducerOptions) {
@@ -86,7 +86,7 @@ func (o *outbox) connectTo(client awskinesis.KinesisClient, opts *awskinesis.Pro
 	require.NoError(o, err)
 }
 
-// make makes the forwarder, and start has it run.
+// make creates the forwarder, and start runs it.
 func (o *outbox) make() {
 	var err error
 	o.forwarder, err = awskinesis.NewForwarder(o.db, "out", o.producer, &o.opts)
@@ -98,10 +98,10 @@ func (o *outbox) start() {
 		o.make()
 	}
 	o.ended = make(chan error, 1)
-	go func() { o.ended <- o.forwarder.Run(context.Background()) }() // ends by stop
+	go func() { o.ended <- o.forwarder.Run(context.Background()) }() // until stop
 }
 
-// stop stops the forwarder if it runs, and returns what Run did.
+// stop stops the forwarder if it runs, and returns the result of Run.
 func (o *outbox) stop() error {
 	if o.ended == nil {
 		return nil
@@ -120,7 +120,7 @@ func (o *outbox) stream() *braid.Stream {
 	return stream
 }
 
-// numbered are n records, numbered in each of the keys, which take turns.
+// numbered returns n records with keys in turn, numbered within each key.
 func (o *outbox) numbered(n int, keys ...string) (entries []braid.Entry) {
 	for i := range n {
 		key := keys[i%len(keys)]
@@ -150,14 +150,14 @@ func (o *outbox) status() awskinesis.ForwarderStatus {
 	return status
 }
 
-// stored returns what Kinesis has of each key, in its order.
+// stored returns the data that Kinesis has of each key, in order.
 func (o *outbox) stored() map[string][]string {
 	f := &fixture{T: o.T, kit: o.kit}
 	return f.delivered(dropAggregate)
 }
 
-// requireOnce requires that Kinesis has all records that were numbered, in the order of their
-// keys, and each once.
+// requireOnce requires that Kinesis has all numbered records exactly once, in the order of their
+// keys.
 func (o *outbox) requireOnce() {
 	o.Helper()
 	want := make(map[string][]string)
@@ -169,8 +169,8 @@ func (o *outbox) requireOnce() {
 	require.Equal(o, want, o.stored())
 }
 
-// requireAll requires that Kinesis has all records that were numbered, each for the first time
-// in the order of its key. It returns how many are there again.
+// requireAll requires that Kinesis has all numbered records, and that the first occurrences are in
+// the order of their keys. It returns the number of duplicates.
 func (o *outbox) requireAll() (doubled int) {
 	o.Helper()
 	f := &fixture{T: o.T, kit: o.kit}
@@ -216,10 +216,10 @@ func (l *link) PutRecords(ctx context.Context, in *kinesis.PutRecordsInput, opti
 	return l.client.PutRecords(ctx, in, options...)
 }
 
-// lame is a link by which nothing comes to the upper half of the hash keys: it is throttled.
+// lame is a link on which all records for the upper half of the hash keys are throttled.
 type lame struct {
 	*link
-	off atomic.Bool // all comes through
+	off atomic.Bool // nothing is throttled
 }
 
 func (l *lame) PutRecords(ctx context.Context, in *kinesis.PutRecordsInput, options ...func(*kinesis.Options)) (*kinesis.PutRecordsOutput, error) {

@@ -48,13 +48,13 @@ func TestForwarderPutsEachRecordOnceAndInOrder(t *testing.T) {
 		require.True(o, status.Outbox.CaughtUp())
 		calls := len(o.kit.Calls(""))
 		time.Sleep(12 * time.Hour)
-		require.Len(o, o.kit.Calls(""), calls, "at rest it makes no calls")
+		require.Len(o, o.kit.Calls(""), calls, "an idle forwarder makes no calls")
 		require.NoError(o, o.stop())
 		o.requireOnce()
 	})
 }
 
-// A program that ends in the middle has stored what was on its way, and how far it was.
+// A program that stops in the middle has stored its records in flight, and its checkpoints.
 func TestForwarderStopsInTheMiddle(t *testing.T) {
 	inBoth(t, 2, 2, awskinesis.ForwarderOptions{}, func(o *outbox) {
 		o.link.set(false, 50*time.Millisecond)
@@ -104,7 +104,7 @@ func TestForwarderOutlastsALinkThatIsCutForAnHour(t *testing.T) {
 	})
 }
 
-// A stop waits for StopTimeout, and what is given up then is put by the next forwarder.
+// A stop waits for StopTimeout; the next forwarder puts what is given up then.
 func TestForwarderStopsWhileTheLinkIsCut(t *testing.T) {
 	inBoth(t, 2, 2, awskinesis.ForwarderOptions{StopTimeout: 5 * time.Second}, func(o *outbox) {
 		o.link.set(true, 0)
@@ -115,7 +115,7 @@ func TestForwarderStopsWhileTheLinkIsCut(t *testing.T) {
 		began := time.Now()
 		require.NoError(o, o.forwarder.Run(ctx))
 		require.Equal(o, time.Hour+5*time.Second, time.Since(began))
-		require.NoError(o, o.producer.Close(o.Context()), "nothing is left in it")
+		require.NoError(o, o.producer.Close(o.Context()), "the outbox is empty")
 		o.producer, o.forwarder = nil, nil
 		o.link.set(false, 0)
 		o.connect(nil)
@@ -126,7 +126,7 @@ func TestForwarderStopsWhileTheLinkIsCut(t *testing.T) {
 	})
 }
 
-// Throttling, and entries that fail alone, do not double anything.
+// Throttling and failures of single entries duplicate nothing.
 func TestForwarderOutlastsThrottlingAndPartialFailures(t *testing.T) {
 	inBoth(t, 1, 2, awskinesis.ForwarderOptions{}, func(o *outbox) {
 		o.kit.FailEntries("ProvisionedThroughputExceededException", 0, 2, 4)
@@ -141,8 +141,8 @@ func TestForwarderOutlastsThrottlingAndPartialFailures(t *testing.T) {
 	})
 }
 
-// Whatever breaks on the way, and however both sides are resharded, nothing is lost, and each
-// key is in order; what is there twice is an attempt whose answer was lost.
+// Whatever breaks, and however both sides are resharded, nothing is lost and each key is in order;
+// duplicates come only from attempts whose response was lost.
 func TestForwarderOrderPerKeyThroughChaos(t *testing.T) {
 	for seed := range uint64(max(1, *seeds/4)) {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
@@ -168,7 +168,7 @@ func TestForwarderOrderPerKeyThroughChaos(t *testing.T) {
 	}
 }
 
-// A power cut at any time loses nothing that the outbox has.
+// A power cut at any time loses no record of the outbox.
 func TestForwarderGoesOnAfterACrash(t *testing.T) {
 	inBoth(t, 2, 2, awskinesis.ForwarderOptions{}, func(o *outbox) {
 		o.link.set(false, 30*time.Millisecond)
@@ -177,7 +177,7 @@ func TestForwarderGoesOnAfterACrash(t *testing.T) {
 			o.put(200, keys...)
 			time.Sleep(75 * time.Millisecond)
 			o.disk = o.disk.PowerCut()
-			require.NoError(o, o.db.Close()) // whatever is on its way
+			require.NoError(o, o.db.Close()) // with records in flight
 			require.Error(o, <-o.ended)
 			o.ended, o.forwarder = nil, nil
 			o.open()
@@ -209,8 +209,8 @@ func TestForwarderPauses(t *testing.T) {
 	})
 }
 
-// What is paused while a shard of Kinesis cannot be put to is given up after StopTimeout, in
-// the middle of a batch. The part that was put is not put again.
+// If the forwarder is paused while a Kinesis shard accepts nothing, it gives up after StopTimeout,
+// in the middle of a batch. The stored part is not put again.
 func TestForwarderDoublesNothingAfterAPauseWasForced(t *testing.T) {
 	inBoth(t, 1, 2, awskinesis.ForwarderOptions{StopTimeout: 5 * time.Second}, func(o *outbox) {
 		o.link.set(false, 10*time.Millisecond)
@@ -236,10 +236,10 @@ func TestForwarderDoublesNothingAfterAPauseWasForced(t *testing.T) {
 	})
 }
 
-// Records whose shard of Kinesis is throttled hold back all others of their shard of the outbox with
-// the next batch, if the order is strict. With Fast the others go on.
+// With strict order, records of a throttled Kinesis shard hold back all others of their outbox
+// shard, from the next batch on. With Fast the others continue.
 func TestForwarderFastOrderHoldsBackNoOtherKey(t *testing.T) {
-	most := make(map[bool]int) // of the minute's records, how many are stored; by Fast
+	most := make(map[bool]int) // how many of the minute's records are stored, by Fast
 	for _, fast := range []bool{false, true} {
 		inBubble(t, 1, 2, awskinesis.ForwarderOptions{Fast: fast}, func(o *outbox) {
 			lame := &lame{link: o.link}
@@ -262,7 +262,7 @@ func TestForwarderFastOrderHoldsBackNoOtherKey(t *testing.T) {
 	require.Equal(t, lowerKeys(), most[false], "the second batch waits for the first")
 }
 
-// lowerKeys is how many keys lie in the lower half.
+// lowerKeys returns the number of keys in the lower half.
 func lowerKeys() (n int) {
 	for _, key := range keys {
 		if !isUpper(types.PutRecordsRequestEntry{PartitionKey: aws.String(key)}) {
@@ -281,17 +281,17 @@ func TestForwarderRunsOnce(t *testing.T) {
 		err := o.forwarder.Run(o.Context())
 		require.ErrorIs(o, err, braid.ErrInvalidArgument)
 		require.ErrorContains(o, err, `awskinesis: forward "out": `)
-		require.ErrorContains(o, err, "can be called once")
+		require.ErrorContains(o, err, "can be called only once")
 		o.link.set(false, 0)
 		o.caughtUp()
 		f := o.forwarder
 		require.NoError(o, o.stop())
-		require.ErrorIs(o, f.Run(o.Context()), braid.ErrInvalidArgument, "nor is it made anew by a stop")
+		require.ErrorIs(o, f.Run(o.Context()), braid.ErrInvalidArgument, "a stop does not create it again")
 		o.requireOnce()
 	})
 }
 
-// Put again is what App.Seek asks for.
+// After App.Seek the records are put again.
 func TestForwarderPutsAgainWhatIsSought(t *testing.T) {
 	inBubble(t, 1, 1, awskinesis.ForwarderOptions{}, func(o *outbox) {
 		o.put(10, "a")
@@ -304,7 +304,7 @@ func TestForwarderPutsAgainWhatIsSought(t *testing.T) {
 	})
 }
 
-// A failure that concerns all records, such as missing permissions, refuses none for good.
+// A failure that affects all records, such as missing permissions, permanently refuses none.
 func TestForwarderWaitsForPermissions(t *testing.T) {
 	inBubble(t, 1, 2, awskinesis.ForwarderOptions{OnRefused: func(context.Context, braid.Record, error) error {
 		return errors.New("was called")
@@ -324,7 +324,7 @@ func TestForwarderHandsOnWhatKinesisRefuses(t *testing.T) {
 	large := strings.Repeat("x", 2000)
 	for name, maxRecordBytes := range map[string]int{"by the producer": 1000, "by the service": 0} {
 		t.Run(name, func(t *testing.T) {
-			var refused []string // by the forwarder's goroutines; read when it has stopped
+			var refused []string // written by the forwarder's goroutines; read after it stopped
 			var mu sync.Mutex
 			fails := 3
 			opts := awskinesis.ForwarderOptions{OnRefused: func(_ context.Context, rec braid.Record, err error) error {
@@ -391,7 +391,8 @@ func TestForwarderPutsDeadLetters(t *testing.T) {
 	})
 }
 
-// A refused record that nobody takes waits, with the later ones of its key, and says so.
+// A refused record that nobody takes waits, with the later ones of its key, and the status reports
+// it.
 func TestForwarderHoldsWhatNobodyTakes(t *testing.T) {
 	inBubble(t, 2, 1, awskinesis.ForwarderOptions{}, func(o *outbox) {
 		o.connect(&awskinesis.ProducerOptions{MaxRecordBytes: 100})
@@ -403,12 +404,12 @@ func TestForwarderHoldsWhatNobodyTakes(t *testing.T) {
 		time.Sleep(time.Hour)
 		status := o.status()
 		require.ErrorIs(o, status.Err, braid.ErrInvalidArgument)
-		require.Equal(o, int64(2), status.InFlight, "it and the one after it")
+		require.Equal(o, int64(2), status.InFlight, "it and the next one")
 		require.Equal(o, []string{"1"}, o.stored()["b"])
 		require.Equal(o, []string{"1", "2"}, o.stored()["a"])
 		require.NoError(o, o.stop())
 
-		// A producer that may put it, when the stream takes it.
+		// The stream accepts it now, and this producer sends it.
 		o.connect(nil)
 		o.start()
 		o.caughtUp()

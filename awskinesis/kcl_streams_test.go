@@ -17,9 +17,9 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// An application of several streams goes from the KCL in multi-stream mode to braid and back. Each goes
-// on in the rows of the other, whose keys have account, stream, creation and shard; no record is lost or
-// comes twice, as all workers stop in order.
+// An application with several streams moves from the KCL in multi-stream mode to braid and back.
+// Each continues in the other's rows, whose keys consist of account, stream, creation time and
+// shard. No record is lost or repeated, since all workers stop gracefully.
 func TestFromTheKCLToBraidAndBackWithSeveralStreams(t *testing.T) {
 	classPath := compileKCL(t)
 	j := newJourney(t, classPath)
@@ -64,7 +64,7 @@ func TestFromTheKCLToBraidAndBackWithSeveralStreams(t *testing.T) {
 	j.await("records of both streams", func() bool { return j.countOf("braid-1", "orders") > 60 && j.countOf("braid-1", "refunds") > 60 })
 	require.NoError(t, w.Stop(t.Context()))
 	require.NoError(t, <-ended)
-	require.Equal(t, keys, j.leaseKeys(), "braid goes on in the rows of the KCL")
+	require.Equal(t, keys, j.leaseKeys(), "braid continues in the rows of the KCL")
 	atBraid := j.checkpoints()
 	for _, key := range keys {
 		require.Greater(t, atBraid[key], atJava[key], "the checkpoint of %s", key)
@@ -74,7 +74,7 @@ func TestFromTheKCLToBraidAndBackWithSeveralStreams(t *testing.T) {
 	java = j.startJava("java-2", "go on")
 	j.await("everything", j.isComplete)
 	java.stop()
-	require.Equal(t, keys, j.leaseKeys(), "and the KCL in those of braid")
+	require.Equal(t, keys, j.leaseKeys(), "the KCL continues in the rows of braid")
 	j.requireAll(nil)
 	t.Logf("%d records were given to java-1, %d to braid-1, %d to java-2", j.count("java-1"), j.count("braid-1"), j.count("java-2"))
 }
@@ -84,7 +84,7 @@ func valueOf(data []byte) (value int) {
 	return value
 }
 
-// putBoth puts so many records of each key into both streams. The keys are different.
+// putBoth puts that many records of each key into both streams, with different keys.
 func (j *journey) putBoth(rounds int) {
 	j.Helper()
 	for _, name := range []string{"orders", "refunds"} {
@@ -103,7 +103,7 @@ func (j *journey) putBoth(rounds int) {
 	}
 }
 
-// countOf returns how many records of a stream a worker was given.
+// countOf returns how many records of a stream a worker got.
 func (j *journey) countOf(worker, stream string) (n int) {
 	for _, s := range j.seen {
 		if s.worker == worker && strings.HasPrefix(s.shard, stream+"/") {
@@ -113,14 +113,14 @@ func (j *journey) countOf(worker, stream string) (n int) {
 	return n
 }
 
-// leaseKeys returns the keys of the rows that are leases.
+// leaseKeys returns the keys of the rows that contain leases.
 func (j *journey) leaseKeys() []string {
 	rows := j.dynamo.Items("billing")
 	maps.DeleteFunc(rows, func(_ string, row dynamotest.Item) bool { return dynamotest.Text(row["entityType"]) != "LEASE" })
 	return slices.Sorted(maps.Keys(rows))
 }
 
-// checkpoints returns the sequence numbers of the leases, which are of one length.
+// checkpoints returns the sequence numbers of the leases, which have equal lengths.
 func (j *journey) checkpoints() map[string]string {
 	at := make(map[string]string)
 	for key, row := range j.dynamo.Items("billing") {

@@ -28,10 +28,10 @@ import (
 	"github.com/braidstream/braid/kpl"
 )
 
-// An application goes from the KCL to braid and back, twice: one worker of the KCL is killed, the
-// others stop as they should. On the way there are aggregates, prepared checkpoints and splits. No
-// record is lost, those of a key come in order, and only those come twice that the killed worker
-// had processed and not checkpointed.
+// An application moves from the KCL to braid and back, twice. One KCL worker is killed, and the
+// others stop gracefully. There are aggregates, prepared checkpoints and splits. No record is lost,
+// those of a key come in order, and only records that the killed worker had processed but not
+// checkpointed are repeated.
 func TestFromTheKCLToBraidAndBack(t *testing.T) {
 	classPath := compileKCL(t)
 	j := newJourney(t, classPath)
@@ -46,14 +46,14 @@ func TestFromTheKCLToBraidAndBack(t *testing.T) {
 	j.awaitLine("a prepared checkpoint", "prepared")
 	java.kill()
 	left := j.uncheckpointed()
-	t.Logf("the killed worker leaves %d records behind that it has processed: %v", len(left), left)
+	t.Logf("the killed worker has processed %d records without a checkpoint: %v", len(left), left)
 
 	b := j.startBraid("braid-1")
 	j.await("a parent's records, and its children", func() bool { return j.count("braid-1") > 100 })
 	j.split(0)
 	j.put(30)
 	j.await("records of a child", func() bool { return j.countIn("braid-1", 2) > 20 && j.countIn("braid-1", 3) > 20 })
-	require.Contains(t, b.pending(), "prepared", "what the killed worker has prepared")
+	require.Contains(t, b.pending(), "prepared", "the checkpoint that the killed worker prepared")
 	b.prepare()
 	b.stop(t)
 	j.requireOrder()
@@ -87,11 +87,11 @@ func TestFromTheKCLToBraidAndBack(t *testing.T) {
 func compileKCL(t *testing.T) string {
 	t.Helper()
 	if testing.Short() || os.Getenv("CI") != "" {
-		t.Skip("it takes minutes, because the KCL waits for real time: go test -run KCL . without -short and CI")
+		t.Skip("takes minutes, because the KCL runs in real time: go test -run KCL . without -short and CI")
 	}
 	for _, tool := range []string{"java", "javac", "mvn"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("there is no %s: %v", tool, err)
+			t.Skipf("%s is not installed: %v", tool, err)
 		}
 	}
 	dir := t.TempDir()
@@ -108,7 +108,7 @@ func compileKCL(t *testing.T) string {
 	return classPath
 }
 
-// sight is a record that a worker was given.
+// sight is a record that a worker got.
 type sight struct {
 	worker, shard string
 	at            string // sequence number, and the number within an aggregate
@@ -116,7 +116,7 @@ type sight struct {
 	value         int
 }
 
-// journey is an application that workers of both kinds process, one after the other.
+// journey is an application that workers of both kinds process in turn.
 type journey struct {
 	*testing.T
 	classPath string
@@ -127,14 +127,14 @@ type journey struct {
 
 	javaOptions []string
 
-	putting sync.Mutex // held while records are put or shards change: an aggregate is of one shard
+	putting sync.Mutex // held while records are put or shards change: an aggregate belongs to one shard
 
 	mu    sync.Mutex     // guards the fields below
 	next  map[string]int // values put, by key
 	seen  []sight
-	lines []string       // of workers of the KCL
+	lines []string       // output of KCL workers
 	moved chan struct{}  // closed at the next change
-	saved map[string]int // how long seen was at the last checkpoint of the KCL, by shard
+	saved map[string]int // length of seen at the last checkpoint of the KCL, by shard
 }
 
 func newJourney(t *testing.T, classPath string) *journey { return newJourneyOf(t, classPath, 2) }
@@ -152,7 +152,7 @@ func newJourneyOf(t *testing.T, classPath string, shards int) *journey {
 	return j
 }
 
-// put puts so many records of each key: every other one by itself, the rest in aggregates of ten.
+// put puts that many records of each key: every other one alone, the rest in aggregates of ten.
 func (j *journey) put(rounds int) {
 	j.Helper()
 	j.putting.Lock()
@@ -189,7 +189,7 @@ func (j *journey) put(rounds int) {
 	}
 }
 
-// repeated returns how many records were processed, and how many of them came more than once.
+// repeated returns how many records were processed, and how many of these more than once.
 func (j *journey) repeated() (again, total int) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -216,7 +216,7 @@ func (j *journey) merge(shard, adjacent int) {
 	j.kit.Merge("orders", fmt.Sprintf("shardId-%012d", shard), fmt.Sprintf("shardId-%012d", adjacent))
 }
 
-// note notes what a worker was given.
+// note notes a record that a worker got.
 func (j *journey) note(s sight) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -229,7 +229,7 @@ func (j *journey) wakeLocked() {
 	j.moved = make(chan struct{})
 }
 
-// await waits until something is so. Its function is called with the mutex.
+// await waits until is, called with the mutex, returns true.
 func (j *journey) await(what string, is func() bool) {
 	j.Helper()
 	deadline := time.After(3 * time.Minute)
@@ -250,7 +250,7 @@ func (j *journey) await(what string, is func() bool) {
 	}
 }
 
-// awaitLine waits for a line of a worker of the KCL that has all those words.
+// awaitLine waits for a line of a KCL worker that contains all those words.
 func (j *journey) awaitLine(what string, words ...string) {
 	j.Helper()
 	j.await(what, func() bool {
@@ -260,7 +260,7 @@ func (j *journey) awaitLine(what string, words ...string) {
 	})
 }
 
-// count returns how many records a worker was given.
+// count returns how many records a worker got.
 func (j *journey) count(worker string) (n int) {
 	for _, s := range j.seen {
 		if s.worker == worker {
@@ -305,8 +305,7 @@ func (j *journey) uncheckpointed() map[string]bool {
 	return left
 }
 
-// requireOrder requires that the records that were processed are those of each key from the
-// first one on.
+// requireOrder requires that the processed records of each key are its first ones, without gaps.
 func (j *journey) requireOrder() {
 	j.Helper()
 	j.mu.Lock()
@@ -318,8 +317,8 @@ func (j *journey) requireOrder() {
 	}
 }
 
-// requireAll requires that each record was processed, in the order of its key, and only those of
-// left twice.
+// requireAll requires that each record was processed, in the order of its key, and that only those
+// in left were repeated.
 func (j *journey) requireAll(left map[string]bool) {
 	j.Helper()
 	j.requireOrder()
@@ -330,12 +329,12 @@ func (j *journey) requireAll(left map[string]bool) {
 	for _, s := range j.seen {
 		name := s.key + " " + strconv.Itoa(s.value)
 		if times[name]++; times[name] > 1 {
-			require.True(j, left[name], "%v came again, at %s, and was checkpointed", name, s.worker)
+			require.True(j, left[name], "%v was repeated, at %s, although it was checkpointed", name, s.worker)
 		}
 	}
 }
 
-// process is a worker in a process of its own, of the KCL or of braid.
+// process is a worker in its own process, of the KCL or of braid.
 type process struct {
 	journey *journey
 	cmd     *exec.Cmd
@@ -351,7 +350,7 @@ func (j *journey) startJava(name, kind string) *process {
 		[]string{"-cp", j.classPath, "Worker", j.kinesis.URL, j.table.URL, "billing", name, kind})...))
 }
 
-// startProcess starts a worker that ends when its input does.
+// startProcess starts a worker that ends when its input ends.
 func (j *journey) startProcess(name string, cmd *exec.Cmd) *process {
 	j.Helper()
 	w := &process{journey: j, cmd: cmd, ended: make(chan struct{})}
@@ -387,7 +386,7 @@ func (w *process) kill() {
 	<-w.ended
 }
 
-// stop has it stop gracefully.
+// stop stops the process gracefully.
 func (w *process) stop() {
 	w.journey.Helper()
 	_ = w.stdin.Close()
@@ -399,7 +398,7 @@ func (w *process) stop() {
 	}
 }
 
-// read reads a line of a worker of the KCL.
+// read parses a line of a KCL worker.
 func (j *journey) read(worker, line string) {
 	words := strings.Fields(line)
 	j.mu.Lock()
@@ -419,7 +418,7 @@ func (j *journey) openStore() (*awskinesis.LeaseStore, error) {
 	return awskinesis.NewLeaseStore(j.Context(), j.dynamo.Client(), "billing", &awskinesis.LeaseStoreOptions{Stream: "orders", LeaseDuration: 3 * time.Second, Logger: quietLogger()})
 }
 
-// braidWorker is a worker of braid. It is its own processor.
+// braidWorker is a braid worker, and its processor.
 type braidWorker struct {
 	journey *journey
 	name    string
@@ -429,7 +428,7 @@ type braidWorker struct {
 
 	mu       sync.Mutex // guards the fields below
 	stopping bool
-	states   []string // that were prepared by others
+	states   []string // prepared by others
 }
 
 func (j *journey) startBraid(name string) *braidWorker {
@@ -482,7 +481,7 @@ func (b *braidWorker) pending() string {
 	return strings.Join(b.states, ", ")
 }
 
-// prepare has the worker prepare checkpoints of what is put, instead of processing it.
+// prepare makes the worker prepare checkpoints for records instead of processing them.
 func (b *braidWorker) prepare() {
 	b.mu.Lock()
 	b.stopping = true

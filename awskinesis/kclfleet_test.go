@@ -26,21 +26,21 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// fleetWorkerVariable has this test binary be a worker of braid: its value is the worker's name, and
-// the addresses of Kinesis and of DynamoDB.
+// fleetWorkerVariable turns this test binary into a braid worker. Its value has the worker's name,
+// and the addresses of Kinesis and DynamoDB.
 const fleetWorkerVariable = "BRAID_FLEET_WORKER"
 
-// Workers of the KCL and of braid share eight shards, each in a process of its own: through splits
-// and a merge, a graceful stop of each kind, a kill of each kind, and kills of the leader of each
-// kind. No record is lost, those of a key come in order, every parent ends, and the table is as it
-// ought to be.
+// Workers of the KCL and of braid share eight shards, each worker in its own process: through
+// splits and a merge, a graceful stop of each kind, a kill of each kind, and a kill of a leader of
+// each kind. No record is lost, those of a key come in order, every parent ends, and the table is
+// consistent.
 func TestKCLAndBraidShareAnApplication(t *testing.T) {
 	j := newJourneyOf(t, compileKCL(t), 4)
 	f := &mixedFleet{journey: j, strategy: "plain", workers: make(map[string]*process)}
 	stopFeeding := f.feed()
 	defer stopFeeding()
 
-	f.start("braid-0") // which makes the table, and leads
+	f.start("braid-0") // creates the table, and leads
 	f.awaitShare("braid-0")
 	f.start("java-1")
 	f.awaitShare("braid-0", "java-1")
@@ -72,7 +72,7 @@ func TestKCLAndBraidShareAnApplication(t *testing.T) {
 	f.awaitShare("java-1", "braid-1")
 
 	require.Equal(t, "java-1", f.leader())
-	f.kill("java-1") // which leads
+	f.kill("java-1") // the leader
 	f.awaitShare("braid-1")
 	require.Equal(t, "braid-1", f.leader())
 	f.start("java-4")
@@ -89,18 +89,18 @@ func TestKCLAndBraidShareAnApplication(t *testing.T) {
 	f.awaitShare("braid-1", "braid-4")
 	f.start("java-6")
 	f.awaitShare("java-6", "braid-1", "braid-4")
-	f.kill("braid-1") // which leads
+	f.kill("braid-1") // the leader
 	f.awaitShare("java-6", "braid-4")
 	first, second, third := "java-6", "braid-4", "java-7"
 	if f.leader() == second {
 		first, second, third = second, first, "braid-5"
 	}
-	f.stop(first) // which leads
+	f.stop(first) // the leader
 	f.awaitShare(second)
 	require.Equal(t, second, f.leader())
 	f.start(third)
 	f.awaitShare(second, third)
-	f.stop(second) // which leads
+	f.stop(second) // the leader
 	f.awaitShare(third)
 	require.Equal(t, third, f.leader())
 
@@ -111,7 +111,7 @@ func TestKCLAndBraidShareAnApplication(t *testing.T) {
 	j.requireOrder()
 	repeated, total := j.repeated()
 	t.Logf("%d records were processed, and %d more than once", total, repeated)
-	require.Less(t, repeated, total/100, "those that a worker had processed and not checkpointed when it was killed")
+	require.Less(t, repeated, total/100, "only records that a killed worker had processed but not checkpointed")
 }
 
 // A leader of the KCL that assigns leases by the load of workers, as it does by default, gives braid
@@ -154,7 +154,7 @@ func TestKCLSharesByLoadWithBraid(t *testing.T) {
 	j.requireOrder()
 }
 
-// mixedFleet is the workers of an application.
+// mixedFleet has the workers of an application.
 type mixedFleet struct {
 	*journey
 	strategy string // of workers of the KCL
@@ -177,7 +177,7 @@ func (f *mixedFleet) feed() (stop func()) {
 	}
 }
 
-// start starts a worker of the kind that its name says.
+// start starts a worker of the kind that its name indicates.
 func (f *mixedFleet) start(name string) {
 	f.Helper()
 	f.Logf("%s: start %s", time.Now().Format("15:04:05"), name)
@@ -208,9 +208,9 @@ func (f *mixedFleet) leader() string {
 	return dynamotest.Text(f.dynamo.Items("billing")["Leader"]["ownerName"])
 }
 
-// awaitShare waits until each of those workers has leases, nobody else has one of an open shard, and
-// each open shard is processed: the records that were put until then are. The KCL's leader counts
-// leases of shards that have ended, so a worker may have only such.
+// awaitShare waits until each of those workers has leases, nobody else has one of an open shard,
+// and all records put so far are processed. The KCL's leader also counts leases of ended shards, so
+// a worker may have only such leases.
 func (f *mixedFleet) awaitShare(names ...string) {
 	f.Helper()
 	slices.Sort(names)
@@ -222,7 +222,7 @@ func (f *mixedFleet) awaitShare(names ...string) {
 			break
 		}
 		if time.Now().After(deadline) {
-			f.Fatalf("%v have shards, and not %v; the table is\n%s", owners, names, f.rows())
+			f.Fatalf("%v have shards, not %v; the table:\n%s", owners, names, f.rows())
 		}
 	}
 	f.Logf("%s: %v have shards, %s leads", time.Now().Format("15:04:05"), owners, f.leader())
@@ -259,8 +259,8 @@ func (f *mixedFleet) isTaken(names []string) bool {
 	})
 }
 
-// owners returns how many open shards each worker has, and how many of all. One that is handed over
-// has two owners.
+// owners returns how many open shards each worker has, and how many shards in all. A shard that is
+// being handed over has two owners.
 func (f *mixedFleet) owners() (open, all map[string]int) {
 	open, all = make(map[string]int), make(map[string]int)
 	for _, row := range f.dynamo.Items("billing") {
@@ -288,8 +288,8 @@ func (f *mixedFleet) rows() string {
 	return strings.Join(lines, "\n")
 }
 
-// requireConsistent requires that each open shard has a lease which a living worker has, and each
-// closed one has none or one that is at its end, and that no hand-off is left unfinished.
+// requireConsistent requires that each open shard has a lease with a living owner, that each closed
+// one has none or one at its end, and that no hand-over is unfinished.
 func (f *mixedFleet) requireConsistent() {
 	f.Helper()
 	stream, err := f.kit.DB().Stream("orders")
@@ -317,11 +317,11 @@ func (f *mixedFleet) requireConsistent() {
 	}
 }
 
-// TestFleetWorker is no test, but a worker in a process of its own.
+// TestFleetWorker is not a test, but a worker in its own process.
 func TestFleetWorker(t *testing.T) {
 	var name, kinesisURL, dynamoURL string
 	if n, _ := fmt.Sscan(os.Getenv(fleetWorkerVariable), &name, &kinesisURL, &dynamoURL); n != 3 {
-		t.Skip("it is a worker for TestKCLAndBraidShareAnApplication")
+		t.Skip("only as a worker of TestKCLAndBraidShareAnApplication")
 	}
 	credentials := aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 		return aws.Credentials{AccessKeyID: "a", SecretAccessKey: "b"}, nil
@@ -352,7 +352,7 @@ func TestFleetWorker(t *testing.T) {
 	}
 }
 
-// printRecords prints what testdata/kcl/Worker.java does.
+// printRecords prints records in the format of testdata/kcl/Worker.java.
 func printRecords(ctx context.Context, batch *consumer.Batch) error {
 	for _, r := range batch.Records {
 		fmt.Println("record", r.ShardID, r.SequenceNumber, r.SubSequenceNumber, r.PartitionKey, string(r.Data))

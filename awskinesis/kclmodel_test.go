@@ -17,8 +17,8 @@ import (
 	"github.com/braidstream/braid/awskinesis/internal/dynamotest"
 )
 
-// kclWorker does with the lease table what a worker of the KCL 3.5 does, at its pace, and nothing
-// else: it processes no records.
+// kclWorker uses the lease table like a worker of the KCL 3.5, at its pace, but processes no
+// records.
 type kclWorker struct {
 	f      *fleet
 	name   string
@@ -28,11 +28,11 @@ type kclWorker struct {
 
 	mu    sync.Mutex        // guards the fields below
 	held  map[string]uint64 // counters, by lease
-	lost  []string          // leases that it lost without being asked for them
-	given []string          // that it has handed over
+	lost  []string          // leases that it lost without a request
+	given []string          // leases that it has handed over
 }
 
-// joinKCL starts one. Its clock may be off.
+// joinKCL starts a kclWorker. Its clock may be off.
 func (f *fleet) joinKCL(name string, clock time.Duration) *kclWorker {
 	f.Helper()
 	w := &kclWorker{f: f, name: name, client: f.dynamo.Client(), ended: make(chan struct{}), held: make(map[string]uint64)}
@@ -43,7 +43,7 @@ func (f *fleet) joinKCL(name string, clock time.Duration) *kclWorker {
 	return w
 }
 
-// kill ends it at once.
+// kill ends the worker at once.
 func (w *kclWorker) kill() {
 	w.cancel()
 	<-w.ended
@@ -81,7 +81,7 @@ func (w *kclWorker) report(clock time.Duration) {
 	})
 }
 
-// discover takes what was assigned to it.
+// discover takes the leases that were assigned to the worker.
 func (w *kclWorker) discover() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -100,7 +100,7 @@ func counterOf(row dynamotest.Item) uint64 {
 	return counter
 }
 
-// renewLocked renews a lease, or, if it is asked for it, hands it over.
+// renewLocked renews a lease, or hands it over if that was requested.
 func (w *kclWorker) renewLocked(key string) {
 	was := w.held[key]
 	if w.updateLocked(key, "SET #counter = :next", "#counter = :was AND attribute_not_exists(#current)", was) {
@@ -132,7 +132,7 @@ func (w *kclWorker) updateLocked(key, update, condition string, was uint64) bool
 	return err == nil
 }
 
-// standing returns how many leases it has, and which it has lost and handed over.
+// standing returns how many leases the worker has, and those that it has lost and handed over.
 func (w *kclWorker) standing() (held int, lost, given []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -148,7 +148,7 @@ func (f *fleet) change(key string, change func(row dynamotest.Item)) {
 	f.dynamo.Put(f, "billing", row)
 }
 
-// assign is what the KCL's leader does with a lease that nobody has, or that it takes away.
+// assign assigns a lease without an owner, or takes it from its owner, as the KCL's leader does.
 func (f *fleet) assign(key, to string) {
 	f.change(key, func(row dynamotest.Item) {
 		row["leaseOwner"] = s(to)
@@ -157,7 +157,7 @@ func (f *fleet) assign(key, to string) {
 	})
 }
 
-// handOver is what the KCL's leader does with a lease that somebody has.
+// handOver requests a lease from its owner, as the KCL's leader does.
 func (f *fleet) handOver(key, to string) {
 	f.change(key, func(row dynamotest.Item) {
 		row["checkpointOwner"] = row["leaseOwner"]
@@ -165,7 +165,7 @@ func (f *fleet) handOver(key, to string) {
 	})
 }
 
-// lead writes the leader's lock as a worker of the KCL does each 30 s.
+// lead writes the leader lock, as a KCL worker does every 30 s.
 func (f *fleet) lead(name, version string) {
 	f.dynamo.Put(f, "billing", dynamotest.Item{
 		"leaseKey": s("Leader"), "entityType": s("LEADER"), "ownerName": s(name), "leaseDuration": s("120000"), "recordVersionNumber": s(version),

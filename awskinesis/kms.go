@@ -148,11 +148,11 @@ func (k *KMS) DescribeKey(ctx context.Context, keyID string) (id string, err err
 		}
 		switch m := out.KeyMetadata; {
 		case m == nil || m.Arn == nil:
-			a.err = fmt.Errorf("%w: the service described %q without an ARN", braid.ErrKeyUnavailable, keyID)
+			a.err = fmt.Errorf("%w: service described %q without an ARN", braid.ErrKeyUnavailable, keyID)
 		case m.KeyUsage != types.KeyUsageTypeEncryptDecrypt || m.KeySpec != types.KeySpecSymmetricDefault:
 			a.err = invalid("KeyID", fmt.Sprintf("%.64q, a key for %s of %s", keyID, m.KeyUsage, m.KeySpec), "must be a symmetric key for encryption (ENCRYPT_DECRYPT, SYMMETRIC_DEFAULT)")
 		case m.KeyState != types.KeyStateEnabled:
-			a.err = fmt.Errorf("%w: %s is %s, and must be Enabled", braid.ErrKeyUnavailable, *m.Arn, m.KeyState)
+			a.err = fmt.Errorf("%w: %s is %s; it must be Enabled", braid.ErrKeyUnavailable, *m.Arn, m.KeyState)
 		default:
 			a.id = *m.Arn
 		}
@@ -268,7 +268,7 @@ func kmsError(op, keyID string, err error) error {
 	var notFound *types.NotFoundException
 	var invalidARN *types.InvalidArnException
 	if op == "describe" && (errors.As(err, &notFound) || errors.As(err, &invalidARN)) {
-		return invalid("KeyID", fmt.Sprintf("%.64q", keyID), "must be the ARN, id or alias of a key in AWS KMS ("+err.Error()+")")
+		return invalid("KeyID", fmt.Sprintf("%.64q", keyID), "must be the ARN, ID or alias of a key in AWS KMS ("+err.Error()+")")
 	}
 	return fmt.Errorf("%w: KMS: %s with %.300q: %w", braid.ErrKeyUnavailable, op, keyID, err)
 }

@@ -94,14 +94,14 @@ func (k *fakeKMS) Decrypt(ctx context.Context, in *kms.DecryptInput, _ ...func(*
 	return &kms.DecryptOutput{Plaintext: secret}, nil
 }
 
-// set changes what the service does.
+// set changes the service's behavior.
 func (k *fakeKMS) set(change func()) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	change()
 }
 
-// take returns the calls since it was called last.
+// take returns the calls since the last take.
 func (k *fakeKMS) take() (calls []string) {
 	k.set(func() { calls, k.calls = k.calls, nil })
 	return calls
@@ -114,7 +114,7 @@ func newKMS(t testing.TB, client *fakeKMS, opts *awskinesis.KMSOptions) *awskine
 	return k
 }
 
-// The data keys of the tests are of this stream.
+// the stream and purpose of the tests' data keys
 const stream, purpose = "orders", "records"
 
 func TestADatabaseWithKeysInKMS(t *testing.T) {
@@ -196,7 +196,7 @@ func TestAnswersOfKMSAreUsedAgain(t *testing.T) {
 			got, err := k.UnwrapKey(t.Context(), keyARN, wrapped, stream, purpose)
 			require.NoError(t, err)
 			require.Len(t, got, 32)
-			clear(got) // the caller's own
+			clear(got) // the caller owns it
 			got[0] = 1
 		}
 		for range 3 {
@@ -207,13 +207,13 @@ func TestAnswersOfKMSAreUsedAgain(t *testing.T) {
 		}
 		got, err := k.UnwrapKey(t.Context(), keyARN, wrapped, stream, purpose)
 		require.NoError(t, err)
-		require.Equal(t, make([]byte, 32), got, "what a caller does to its key is its own")
+		require.Equal(t, make([]byte, 32), got, "a caller's change of its key does not affect the cache")
 		require.Equal(t, []string{"Decrypt", "DescribeKey"}, service.take())
 		time.Sleep(time.Minute)
 		unwrap(wrapped)
 		require.Equal(t, []string{"Decrypt"}, service.take())
 
-		// Of more data keys than there is room for, the last ones are there.
+		// If there are more data keys than fit, the last ones are cached.
 		for n := range 10 {
 			other, err := k.WrapKey(t.Context(), keyARN, bytes.Repeat([]byte{byte(n)}, 32), stream, purpose)
 			require.NoError(t, err)
@@ -239,7 +239,7 @@ func TestKMSThatFails(t *testing.T) {
 		require.NoError(t, err)
 		service.take()
 
-		// A failure is remembered for a second.
+		// A failure is cached for a second.
 		service.set(func() { service.err = errors.New("no route to host") })
 		for range 3 {
 			_, err = k.UnwrapKey(t.Context(), keyARN, wrapped, stream, purpose)
@@ -254,7 +254,7 @@ func TestKMSThatFails(t *testing.T) {
 		require.ErrorIs(t, err, braid.ErrKeyUnavailable)
 		time.Sleep(time.Second)
 
-		// A call is given up when it takes too long.
+		// A call that takes too long is abandoned.
 		service.set(func() { service.err, service.delay = nil, time.Hour })
 		start := time.Now()
 		_, err = k.UnwrapKey(t.Context(), keyARN, wrapped, stream, purpose)
@@ -287,7 +287,7 @@ func TestKeysThatCannotBeUsed(t *testing.T) {
 		is     error
 		text   string
 	}{
-		{"disabled", func(k *types.KeyMetadata) { k.KeyState = types.KeyStateDisabled }, braid.ErrKeyUnavailable, "is Disabled, and must be Enabled"},
+		{"disabled", func(k *types.KeyMetadata) { k.KeyState = types.KeyStateDisabled }, braid.ErrKeyUnavailable, "is Disabled; it must be Enabled"},
 		{"deleted soon", func(k *types.KeyMetadata) { k.KeyState = types.KeyStatePendingDeletion }, braid.ErrKeyUnavailable, "is PendingDeletion"},
 		{"for signing", func(k *types.KeyMetadata) { k.KeyUsage = types.KeyUsageTypeSignVerify }, braid.ErrInvalidArgument, "must be a symmetric key for encryption"},
 		{"of two halves", func(k *types.KeyMetadata) { k.KeySpec = types.KeySpecRsa2048 }, braid.ErrInvalidArgument, "must be a symmetric key for encryption"},

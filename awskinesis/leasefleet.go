@@ -297,7 +297,7 @@ func (s *LeaseStore) enterFleet(ctx context.Context) error {
 		},
 	})
 	if isRefused(err) { // by the write of another worker that has just started
-		return fmt.Errorf("%w: another worker has begun with the application; try again", braid.ErrThroughputExceeded)
+		return fmt.Errorf("%w: another worker has just started the application; try again", braid.ErrThroughputExceeded)
 	}
 	return err
 }
@@ -318,7 +318,7 @@ func (s *LeaseStore) refuseOldTables(ctx context.Context) error {
 	case err != nil:
 		return err
 	case stringOf(out.Item[attrTables]) != oneTable:
-		return invalid("LeaseStoreOptions.MixedFleet", true, fmt.Sprintf("must be false until the KCL's workers have moved to the lease table alone: the table %q is there, and its row %q is not %q", name, tablesRow, oneTable))
+		return invalid("LeaseStoreOptions.MixedFleet", true, fmt.Sprintf("must be false until the KCL's workers keep all rows in the lease table: the table %q exists, and its row %q is not %q", name, tablesRow, oneTable))
 	}
 	return nil
 }

@@ -26,8 +26,7 @@ import (
 	"github.com/braidstream/braid/kpl"
 )
 
-// fleet is workers that share nothing but a stream and a lease table, as if each was in a process
-// of its own.
+// fleet has workers that share only a stream and a lease table, as if each was in its own process.
 type fleet struct {
 	*testing.T
 	kit    *kinesistest.Kit
@@ -36,10 +35,10 @@ type fleet struct {
 
 	mu   sync.Mutex // guards next and seen
 	next map[string]int
-	seen map[string][]int // what was processed, by key
+	seen map[string][]int // processed numbers, by key
 }
 
-// inFleet runs a test in a bubble, with a stream of so many shards.
+// inFleet runs a test in a bubble, with a stream of that many shards.
 func inFleet(t *testing.T, shards int, test func(f *fleet)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -52,7 +51,7 @@ func inFleet(t *testing.T, shards int, test func(f *fleet)) {
 	})
 }
 
-// line is a worker's connection to the service: it can be cut, and be slow and bad by chance.
+// line is a worker's connection to the service. It can be cut, and be slow and faulty at random.
 type line struct {
 	dynamo *dynamotest.Service
 
@@ -95,14 +94,14 @@ func (l *line) set(cut bool) {
 	l.cut = cut
 }
 
-// joined is a worker that runs.
+// joined is a running worker.
 type joined struct {
 	line *line
 	app  *consumer.App
 	stop func() error
 }
 
-// join starts a worker with a connection of its own.
+// join starts a worker with its own connection.
 func (f *fleet) join(name string, random *rand.Rand, processor consumer.Processor) *joined {
 	f.Helper()
 	j := &joined{line: &line{dynamo: f.dynamo, random: random}}
@@ -113,7 +112,7 @@ func (f *fleet) join(name string, random *rand.Rand, processor consumer.Processo
 		if store, err = awskinesis.NewLeaseStore(f.Context(), client, "billing", &awskinesis.LeaseStoreOptions{Stream: "orders", MixedFleet: f.mixed, Logger: quietLogger()}); err == nil {
 			break
 		}
-		require.NotNil(f, random, "%v", err) // by chance
+		require.NotNil(f, random, "%v", err) // a random failure
 	}
 	if processor == nil {
 		processor = consumer.ProcessorFunc(f.process)
@@ -153,7 +152,7 @@ func (f *fleet) process(_ context.Context, batch *consumer.Batch) error {
 	return nil
 }
 
-// put puts the next record of each of many keys.
+// put puts the next record of each key.
 func (f *fleet) put() {
 	f.Helper()
 	for i := range 20 {
@@ -166,8 +165,8 @@ func (f *fleet) put() {
 	}
 }
 
-// requireAll requires that each record was processed, and in order but for repetitions, of which
-// it returns the number.
+// requireAll requires that each record was processed, in order except for repetitions, and returns
+// the number of repetitions.
 func (f *fleet) requireAll() (repeated int) {
 	f.Helper()
 	f.mu.Lock()
@@ -187,7 +186,7 @@ func (f *fleet) requireAll() (repeated int) {
 	return repeated
 }
 
-// leases returns what is in the table.
+// leases returns the leases in the table.
 func (f *fleet) leases() map[braid.ShardID]consumer.Lease {
 	f.Helper()
 	all, err := ordersStore(f, f.dynamo, func(o *awskinesis.LeaseStoreOptions) { o.MixedFleet = f.mixed }).List(f.Context())
@@ -243,7 +242,7 @@ func TestFleetSharesTheLeaseTable(t *testing.T) {
 		}
 		require.NoError(f, one.stop())
 		time.Sleep(time.Minute)
-		require.Equal(f, map[string]int{"two": 4}, f.owners(), "they were given back")
+		require.Equal(f, map[string]int{"two": 4}, f.owners(), "they were released")
 		f.put()
 		time.Sleep(time.Minute)
 		require.Zero(f, f.requireAll())
@@ -256,11 +255,11 @@ func TestFleetSharesTheLeaseTable(t *testing.T) {
 	})
 }
 
-// The rows of a dead KCL worker are taken after a LeaseDuration, and processing continues at their
-// positions: inside an aggregate, at LATEST, after a shard whose row was deleted.
+// The leases of a dead KCL worker are taken after a LeaseDuration, and processing continues at
+// their positions: inside an aggregate, at LATEST, after a shard whose row was deleted.
 func TestFleetGoesOnWhereTheKCLHasStopped(t *testing.T) {
 	inFleet(t, 2, func(f *fleet) {
-		ordersStore(f, f.dynamo, nil) // makes the table
+		ordersStore(f, f.dynamo, nil) // creates the table
 		stream, err := f.kit.DB().Stream("orders")
 		require.NoError(f, err)
 		putIn := func(shard int, data []byte) braid.SequenceNumber {
@@ -303,8 +302,8 @@ func TestFleetGoesOnWhereTheKCLHasStopped(t *testing.T) {
 	})
 }
 
-// A worker that cannot reach the table loses its leases, and another one takes them: after one to
-// two durations. What the first one does then is refused.
+// A worker that cannot reach the table loses its leases to another one, after one to two
+// LeaseDurations. Its later writes are refused.
 func TestZombieIsRefusedByTheLeaseTable(t *testing.T) {
 	inFleet(t, 1, func(f *fleet) {
 		entered, release := make(chan *consumer.Batch, 1), make(chan struct{})
@@ -389,7 +388,7 @@ func TestFleetGoesOnAtOnceAfterAStop(t *testing.T) {
 	})
 }
 
-// Whatever the network and the service do to requests, no record is lost and none is out of order.
+// Whatever the network and the service do to requests, no record is lost or out of order.
 func TestFleetOnABadNetwork(t *testing.T) {
 	for seed := range uint64(4) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
@@ -428,7 +427,7 @@ func TestFleetOnABadNetwork(t *testing.T) {
 	}
 }
 
-// What leases cost at rest is what LeaseStore says.
+// Idle leases cost what the documentation of LeaseStore says.
 func TestCostOfLeasesAtRest(t *testing.T) {
 	const shards = 8
 	inFleet(t, shards, func(f *fleet) {

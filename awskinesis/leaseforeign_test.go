@@ -13,7 +13,7 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// every runs a function at once, and again and again until the test has ended.
+// every runs a function at once, and repeatedly until the test ends.
 func every(t *testing.T, interval time.Duration, fn func(round int)) {
 	ended, stop := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -114,10 +114,10 @@ func TestForeignWorkersAreRefused(t *testing.T) {
 				put(d, time.Now().Add(-20*time.Second))
 				accept(t, d, 40*time.Second, 50*time.Second)
 				accept(t, d, 0, 0)
-				put(d, time.Now().Add(time.Hour)) // by a clock that is wrong
+				put(d, time.Now().Add(time.Hour)) // by a wrong clock
 				accept(t, d, time.Minute, 70*time.Second)
 				put(d, time.Now())
-				d.Put(t, "billing", kclRow()) // whose leases tell
+				d.Put(t, "billing", kclRow()) // its leases show that it is alive
 				accept(t, d, 10*time.Second, 14*time.Second)
 			})
 		})

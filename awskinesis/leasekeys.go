@@ -27,11 +27,11 @@ func newLeaseKeys(opts *LeaseStoreOptions) (*leaseKeys, error) {
 	for _, identifier := range opts.Streams {
 		parts := identifierPattern.FindStringSubmatch(identifier)
 		if parts == nil {
-			return nil, invalid("LeaseStoreOptions.Streams", fmt.Sprintf("%.200q", identifier), `must be an account, a name and a time of creation, such as "123456789012:orders:1700000000"`)
+			return nil, invalid("LeaseStoreOptions.Streams", fmt.Sprintf("%.200q", identifier), `must be an account, a name and a creation time, such as "123456789012:orders:1700000000"`)
 		}
 		name := parts[1]
 		if k.identifiers[name] != "" {
-			return nil, invalid("LeaseStoreOptions.Streams", fmt.Sprintf("%.300q", opts.Streams), fmt.Sprintf("must name a stream once, and %q is there twice", name))
+			return nil, invalid("LeaseStoreOptions.Streams", fmt.Sprintf("%.300q", opts.Streams), fmt.Sprintf("must name each stream once; %q is listed twice", name))
 		}
 		k.identifiers[name], k.names[identifier] = identifier, name
 	}
@@ -58,7 +58,7 @@ func (k *leaseKeys) parse(text string) (key consumer.LeaseKey, ours bool, err er
 		if !several {
 			kind, set = "several streams", "Streams"
 		}
-		return key, false, &consumer.PermanentError{Err: invalid("LeaseStoreOptions."+set, "empty", fmt.Sprintf("must be set: the lease table has the row %.200q, as an application with %s makes it", text, kind))}
+		return key, false, &consumer.PermanentError{Err: invalid("LeaseStoreOptions."+set, "empty", fmt.Sprintf("must be set: the lease table has the row %.200q, which belongs to an application with %s", text, kind))}
 	}
 	if k.stream != "" {
 		return consumer.LeaseKey{Stream: k.stream, Shard: braid.ShardID(text)}, true, nil

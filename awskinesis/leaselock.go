@@ -61,7 +61,7 @@ func (f *fleet) lookAtLock(ctx context.Context, m *member) error {
 		switch {
 		case len(out.Item) == 0 || out.Item[attrLockReleased] != nil:
 		case err != nil:
-			return &consumer.PermanentError{Err: fmt.Errorf("lease table %q: the row %q: %w", f.store.app, leaderRow, err)}
+			return &consumer.PermanentError{Err: fmt.Errorf("lease table %q: row %q: %w", f.store.app, leaderRow, err)}
 		case now.Sub(m.seen.since) < time.Duration(lasts)*time.Millisecond:
 			return nil
 		}
@@ -103,7 +103,7 @@ func (f *fleet) writeLock(ctx context.Context, m *member, version string) error 
 		return err
 	}
 	if m.lock.version == "" {
-		f.store.opts.Logger.Info("the worker leads: it assigns the leases", "app", f.store.app, "worker", m.name)
+		f.store.opts.Logger.Info("worker leads, and assigns the leases", "app", f.store.app, "worker", m.name)
 	}
 	m.lock = heldLock{version: m.lock.attempt, attempt: m.lock.attempt, renewed: began}
 	return nil

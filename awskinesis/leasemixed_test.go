@@ -34,7 +34,7 @@ func inMixedFleet(t *testing.T, shards int, test func(f *fleet)) {
 	})
 }
 
-// leader returns who has the leader's lock, "" if it is released.
+// leader returns the holder of the leader lock, "" if it is released.
 func (f *fleet) leader() string {
 	row := f.dynamo.Items("billing")["Leader"]
 	if row["isReleased"] != nil {
@@ -43,14 +43,14 @@ func (f *fleet) leader() string {
 	return dynamotest.Text(row["ownerName"])
 }
 
-// begin makes the tables, and has somebody else hold the lock.
+// begin creates the tables, and lets another worker hold the lock.
 func (f *fleet) begin() {
 	f.Helper()
 	ordersStore(f, f.dynamo, func(o *awskinesis.LeaseStoreOptions) { o.MixedFleet = true })
 	f.lead("java", "the first")
 }
 
-// processed returns how many records were.
+// processed returns the number of processed records.
 func (f *fleet) processed() (sum int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -81,7 +81,7 @@ func TestLeaderAssignsLeases(t *testing.T) {
 		leases := f.leases()
 		time.Sleep(10 * time.Minute)
 		for shard, lease := range f.leases() {
-			require.Equal(f, leases[shard].Epoch, lease.Epoch, "what is even stays where it is: %s", shard)
+			require.Equal(f, leases[shard].Epoch, lease.Epoch, "a lease that need not move stays: %s", shard)
 		}
 		require.Zero(f, f.requireAll())
 
@@ -116,8 +116,8 @@ func TestLeaderAssignsLeases(t *testing.T) {
 	})
 }
 
-// Braid leads, and hands leases over to a worker of the KCL and back, and assigns those of a dead
-// one to others: even if that one's metrics are not old yet, and (scenario 17) its clock is wrong.
+// Braid leads. It hands leases over to a KCL worker and back, and reassigns those of a dead worker
+// even if the dead worker's metrics are recent and (scenario 17) its clock is wrong.
 func TestBraidLeadsWorkersOfTheKCL(t *testing.T) {
 	for _, clock := range []time.Duration{0, time.Hour, -20 * time.Second} {
 		t.Run(clock.String(), func(t *testing.T) {
@@ -137,7 +137,7 @@ func TestBraidLeadsWorkersOfTheKCL(t *testing.T) {
 				require.Equal(f, map[string]int{"one": 1, "two": 1, "three": 1, "java": 1}, f.owners())
 				held, lost, given := java.standing()
 				require.Equal(f, 1, held)
-				require.Empty(f, lost, "it is asked before")
+				require.Empty(f, lost, "a hand-over is requested before")
 				require.Len(f, given, 1)
 				require.NoError(f, three.stop())
 				time.Sleep(time.Minute)
@@ -146,7 +146,7 @@ func TestBraidLeadsWorkersOfTheKCL(t *testing.T) {
 				java.kill()
 				time.Sleep(35 * time.Second)
 				for range 20 {
-					require.Equal(f, map[string]int{"one": 2, "two": 2}, f.owners(), "it is given none, even while its metrics are new")
+					require.Equal(f, map[string]int{"one": 2, "two": 2}, f.owners(), "it gets none, even while its metrics are recent")
 					time.Sleep(4 * time.Second)
 				}
 				require.NoError(f, one.stop())
@@ -156,8 +156,8 @@ func TestBraidLeadsWorkersOfTheKCL(t *testing.T) {
 	}
 }
 
-// A worker of the KCL leads: braid takes what it is assigned and nothing else, even if it is asked
-// for all it has, and leads itself when the leader has died.
+// A KCL worker leads. Braid takes exactly the leases that are assigned to it, even if it has to
+// hand over all of its own, and leads itself when the leader has died.
 func TestBraidFollowsALeaderOfTheKCL(t *testing.T) {
 	inMixedFleet(t, 3, func(f *fleet) {
 		f.begin()
@@ -175,7 +175,7 @@ func TestBraidFollowsALeaderOfTheKCL(t *testing.T) {
 		f.assign("shardId-000000000000", "one")
 		f.assign("shardId-000000000001", "java")
 		time.Sleep(4 * time.Second)
-		require.Positive(f, f.processed(), "it finds out in a third of a LeaseDuration")
+		require.Positive(f, f.processed(), "it discovers the lease within a third of a LeaseDuration")
 		beat(time.Minute)
 		require.Equal(f, map[string]int{"one": 1, "java": 1, "": 1}, f.owners())
 		f.handOver("shardId-000000000000", "java")
@@ -184,7 +184,7 @@ func TestBraidFollowsALeaderOfTheKCL(t *testing.T) {
 		row := f.dynamo.Items("billing")["shardId-000000000000"]
 		require.Equal(f, "java", dynamotest.Text(row["leaseOwner"]))
 		require.Nil(f, row["checkpointOwner"])
-		require.NotEqual(f, "TRIM_HORIZON", dynamotest.Text(row["checkpoint"]), "what was processed is checkpointed before")
+		require.NotEqual(f, "TRIM_HORIZON", dynamotest.Text(row["checkpoint"]), "processed records are checkpointed before")
 		beat(time.Minute)
 		row = f.dynamo.Items("billing")["shardId-000000000001"]
 		require.Equal(f, "one", dynamotest.Text(row["leaseOwner"]))
@@ -193,7 +193,7 @@ func TestBraidFollowsALeaderOfTheKCL(t *testing.T) {
 		require.Empty(f, lost)
 		require.Equal(f, []string{"shardId-000000000001"}, given)
 
-		f.assign("shardId-000000000001", "java") // without asking
+		f.assign("shardId-000000000001", "java") // without a request
 		time.Sleep(4 * time.Second)
 		f.put()
 		seen := f.processed()
@@ -215,8 +215,8 @@ func TestBraidFollowsALeaderOfTheKCL(t *testing.T) {
 	})
 }
 
-// A lease that was assigned away and back is another one: what was processed under the first is
-// checkpointed no more.
+// A lease that was assigned to another worker and back is a new one: work under the first is no
+// longer checkpointed.
 func TestLeaseThatComesBackIsAnother(t *testing.T) {
 	inMixedFleet(t, 1, func(f *fleet) {
 		f.begin()
@@ -248,7 +248,7 @@ func TestLeaseThatComesBackIsAnother(t *testing.T) {
 	})
 }
 
-// What a worker of the KCL 3.5.1 has written into the lease table.
+// Rows as a worker of the KCL 3.5.1 writes them to the lease table.
 var (
 	kclMetrics = dynamotest.Item{
 		"leaseKey": s("java-1"), "entityType": s("WORKER_METRIC_STATS"), "lut": n("1795894056"), "slu": n("1795894056"), "sup": n("1"),
@@ -269,7 +269,7 @@ var (
 	}
 )
 
-// The rows that braid writes have the attributes of the KCL's, of the same types.
+// Braid's rows have the same attributes as the KCL's, with the same types.
 func TestRowsOfAMixedFleetAreThoseOfTheKCL(t *testing.T) {
 	inMixedFleet(t, 2, func(f *fleet) {
 		one := f.join("one", nil, nil)
@@ -282,7 +282,7 @@ func TestRowsOfAMixedFleetAreThoseOfTheKCL(t *testing.T) {
 			row := rows[key]
 			require.NotNil(f, row, "%s", key)
 			for name, value := range want {
-				if slices.Contains([]string{"h", "opr", "sts"}, name) { // of the past, and of measurements
+				if slices.Contains([]string{"h", "opr", "sts"}, name) { // of history and measurements
 					require.Nil(f, row[name])
 					continue
 				}
@@ -309,8 +309,8 @@ func TestRowsOfAMixedFleetAreThoseOfTheKCL(t *testing.T) {
 	})
 }
 
-// A worker is given leases if its metrics are new, and none of its measurements fails; the metrics
-// of one that has died long ago are deleted.
+// A worker gets leases if its metrics are recent, and none of its measurements fails; the metrics
+// of a worker that died long ago are deleted.
 func TestLeaderKnowsWhoLives(t *testing.T) {
 	inMixedFleet(t, 6, func(f *fleet) {
 		one := f.join("one", nil, nil)
@@ -406,8 +406,8 @@ func TestMixedFleetIsRefused(t *testing.T) {
 	})
 }
 
-// Whatever the network and the service do to requests, no record is lost and none is out of order,
-// while braid leads itself and others, and while shards are split and merged.
+// Whatever the network and the service do to requests, no record is lost or out of order, while
+// braid leads workers of both kinds, and while shards are split and merged.
 func TestMixedFleetOnABadNetwork(t *testing.T) {
 	for seed := range uint64(3) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
@@ -436,7 +436,7 @@ func TestMixedFleetOnABadNetwork(t *testing.T) {
 				time.Sleep(20 * time.Minute)
 				f.requireAll()
 				for shard, lease := range f.leases() {
-					require.False(f, lease.Checkpoint.ShardEnd, "%s is done, and deleted", shard)
+					require.False(f, lease.Checkpoint.ShardEnd, "%s is finished, and deleted", shard)
 					require.Empty(f, lease.NextOwner)
 				}
 				require.Len(f, f.leases(), 3)
@@ -449,14 +449,14 @@ func TestMixedFleetOnABadNetwork(t *testing.T) {
 	}
 }
 
-// What a mixed fleet costs at rest, besides the leases, is what LeaseStore says.
+// A mixed fleet's additional cost is what the documentation of LeaseStore says.
 func TestCostOfAMixedFleetAtRest(t *testing.T) {
 	const shards = 4
 	inMixedFleet(t, shards, func(f *fleet) {
 		one, two := f.join("one", nil, nil), f.join("two", nil, nil)
 		f.put()
 		time.Sleep(2 * time.Minute)
-		f.dynamo.Costs() // begins anew
+		f.dynamo.Costs() // resets the counts
 		time.Sleep(20 * time.Minute)
 		_, _, writes := f.dynamo.Costs()
 		writes -= shards * 360
@@ -512,8 +512,8 @@ func TestWorkerThatJoinsDuringAListingIsNoStranger(t *testing.T) {
 	}
 }
 
-// A worker can begin while another one leaves, which still renews the leases of batches that it is
-// finishing, but has no metrics any more.
+// A worker can start while another one leaves, which still renews the leases of its last batches
+// but no longer has metrics.
 func TestWorkerBeginsWhileAnotherLeaves(t *testing.T) {
 	inMixedFleet(t, 2, func(f *fleet) {
 		release := make(chan struct{})
@@ -539,7 +539,7 @@ func TestWorkerBeginsWhileAnotherLeaves(t *testing.T) {
 	})
 }
 
-// A write whose answer was lost does not undo a request for the lease that came right after it.
+// A write whose response was lost does not undo a hand-over request that followed it.
 func TestLostAnswerKeepsARequestToHandOver(t *testing.T) {
 	inMixedFleet(t, 1, func(f *fleet) {
 		f.begin()
@@ -564,7 +564,7 @@ func TestLostAnswerKeepsARequestToHandOver(t *testing.T) {
 	})
 }
 
-// A leader that leaves releases the lock even if it did not learn that its last renewal was done.
+// A leaving leader releases the lock even if the response to its last renewal was lost.
 func TestLeaderReleasesTheLockWhoseRenewalItDidNotLearnOf(t *testing.T) {
 	inMixedFleet(t, 1, func(f *fleet) {
 		store := ordersStore(f, f.dynamo, func(o *awskinesis.LeaseStoreOptions) { o.MixedFleet = true })
@@ -583,7 +583,7 @@ func TestLeaderReleasesTheLockWhoseRenewalItDidNotLearnOf(t *testing.T) {
 			f.dynamo.SetFaults(func(string, map[string]any) string { return "ValidationException" })
 			require.Error(f, store.Fleet().Leave(f.Context(), "one"))
 			f.dynamo.SetFaults(nil)
-			require.NoError(f, store.Fleet().Leave(f.Context(), "one"), "it is called again")
+			require.NoError(f, store.Fleet().Leave(f.Context(), "one"), "a second call")
 			require.Equal(f, "", f.leader(), "%s", round)
 			leads, _, err := store.Fleet().Report(f.Context(), "one")
 			require.NoError(f, err)
@@ -670,8 +670,8 @@ func TestLeaderThatWasAwayLongLeadsNoMore(t *testing.T) {
 	})
 }
 
-// A worker of braid that begins leaves alone what workers of the KCL have, even if they have not
-// checkpointed yet: the records that they have read would be skipped.
+// A starting braid worker does not take leases from KCL workers, even if they have not checkpointed
+// yet: the records that they have read would be skipped.
 func TestLeasesAtLatestStayWithTheirOwner(t *testing.T) {
 	inMixedFleet(t, 2, func(f *fleet) {
 		f.begin()

@@ -140,7 +140,7 @@ func (s *LeaseStore) checkpointOf(p kclPlace) (c consumer.Checkpoint, err error)
 		return c, nil
 	case kclAtTimestamp:
 		if s.opts.AtTimestamp.IsZero() {
-			return c, invalid("LeaseStoreOptions.AtTimestamp", "the zero time", "must be the time at which the KCL's application began: the table has leases at AT_TIMESTAMP")
+			return c, invalid("LeaseStoreOptions.AtTimestamp", "the zero time", "must be the time at which the KCL application began: the table has leases at AT_TIMESTAMP")
 		}
 		c.Start = braid.AtTime(s.opts.AtTimestamp)
 		return c, nil
@@ -290,7 +290,7 @@ func (s *LeaseStore) decode(t *leaseTable, r leaseRow) (lease consumer.Lease, no
 	}
 	defer func() {
 		if err != nil {
-			err = &consumer.PermanentError{Err: fmt.Errorf("the row %q of the lease table: %w", stringOf(r[attrKey]), err)}
+			err = &consumer.PermanentError{Err: fmt.Errorf("row %q of the lease table: %w", stringOf(r[attrKey]), err)}
 		}
 	}()
 	own := mapOf(r[attrBraid])

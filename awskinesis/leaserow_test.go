@@ -20,7 +20,7 @@ import (
 
 const leaseShard = "shardId-000000000007"
 
-// ordersStore returns the leases of the application "billing" on the stream "orders".
+// ordersStore returns the lease store of the application "billing" with the stream "orders".
 func ordersStore(t testing.TB, d *dynamotest.Service, change func(*awskinesis.LeaseStoreOptions)) *awskinesis.LeaseStore {
 	t.Helper()
 	opts := awskinesis.LeaseStoreOptions{Stream: "orders", Logger: quietLogger()}
@@ -65,7 +65,8 @@ func parsed(t testing.TB, digits string) braid.SequenceNumber {
 	return number
 }
 
-// kclRow is a row as version 3.5 of the KCL writes it, and later ones may.
+// kclRow returns a row as version 3.5 of the KCL writes it, with attributes that later versions may
+// add.
 func kclRow() dynamotest.Item {
 	return dynamotest.Item{
 		"leaseKey":                           s(leaseShard),
@@ -105,7 +106,7 @@ func TestRowsOfTheKCLAreRead(t *testing.T) {
 		HashKeyRange: half, Throughput: 2560,
 	}
 	require.Equal(t, want, getLease(t, store, leaseShard))
-	for _, other := range []dynamotest.Item{ // what is no lease
+	for _, other := range []dynamotest.Item{ // not leases
 		{"leaseKey": s("java-1"), "entityType": s("WORKER_METRIC_STATS"), "lut": n("1")},
 		{"leaseKey": s("Leader"), "entityType": s("LEADER"), "ownerName": s("java-1")},
 		{"leaseKey": s("Migration3.0"), "entityType": s("CLIENT_VERSION_MIGRATION")},
@@ -118,7 +119,7 @@ func TestRowsOfTheKCLAreRead(t *testing.T) {
 	require.Equal(t, []consumer.Lease{want}, all)
 }
 
-// The sentinels and the positions have the same meaning in both words.
+// Sentinels and positions have the same meaning in braid's and in the KCL's format.
 func TestCheckpointsInTheWordsOfTheKCL(t *testing.T) {
 	at := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	number := parsed(t, sequenceNumber)
@@ -151,7 +152,7 @@ func TestCheckpointsInTheWordsOfTheKCL(t *testing.T) {
 	store := ordersStore(t, d, nil)
 	token := consumer.Lease{LeaseKey: key(leaseShard), Checkpoint: consumer.Checkpoint{Start: braid.AtToken("since noon")}}
 	setLease(t, store, token)
-	require.Equal(t, s("TRIM_HORIZON"), d.Items("billing")[leaseShard]["checkpoint"], "it must not pass over a record")
+	require.Equal(t, s("TRIM_HORIZON"), d.Items("billing")[leaseShard]["checkpoint"], "it must not skip a record")
 
 	d.Put(t, "billing", dynamotest.Item{"leaseKey": s(leaseShard), "leaseCounter": n("0"), "checkpoint": s("AT_TIMESTAMP")})
 	_, err := store.List(t.Context())
@@ -160,7 +161,7 @@ func TestCheckpointsInTheWordsOfTheKCL(t *testing.T) {
 	require.ErrorAs(t, err, new(*consumer.PermanentError))
 }
 
-// A write changes what it is about, and nothing else: attributes of others stay.
+// A write changes only braid's attributes; those of others stay.
 func TestWritesKeepAttributesOfOthers(t *testing.T) {
 	d := dynamotest.New()
 	store := ordersStore(t, d, nil)
@@ -177,7 +178,7 @@ func TestWritesKeepAttributesOfOthers(t *testing.T) {
 	require.Zero(t, d.Count("PutItem"))
 }
 
-// What the KCL has written since braid did counts.
+// Changes by the KCL override what braid wrote before.
 func TestTheKCLHasTheLastWord(t *testing.T) {
 	d := dynamotest.New()
 	store := ordersStore(t, d, nil)
@@ -200,11 +201,11 @@ func TestTheKCLHasTheLastWord(t *testing.T) {
 		}
 		d.Put(t, "billing", row)
 	}
-	change(dynamotest.Item{"leaseOwner": s("java-1"), "leaseCounter": n("5")}) // takes the lease
+	change(dynamotest.Item{"leaseOwner": s("java-1"), "leaseCounter": n("5")}) // takes the lease over
 	got := getLease(t, store, leaseShard)
 	require.Equal(t, "java-1", got.Owner)
 	require.Equal(t, lease.Checkpoint, got.Checkpoint)
-	require.Equal(t, lease.Epoch+1, got.Epoch, "the owner is another one")
+	require.Equal(t, lease.Epoch+1, got.Epoch, "the owner has changed")
 	require.Equal(t, lease.Incarnation, got.Incarnation)
 	require.Equal(t, &pending, got.Pending)
 	change(dynamotest.Item{"checkpoint": s(next.String()), "checkpointSubSequenceNumber": n("0"), "pendingCheckpoint": nil, "pendingCheckpointSubSequenceNumber": nil, "pendingCheckpointState": nil, "leaseCounter": n("6")})
@@ -217,8 +218,8 @@ func TestTheKCLHasTheLastWord(t *testing.T) {
 	require.Equal(t, gaps, got.Gaps, "the KCL does not know of them, and cannot have reported them")
 }
 
-// A hand-over is that of the KCL: its current owner is the checkpointOwner. A write compares
-// both, because the KCL's leader begins one without a change of the counter.
+// Hand-overs have the KCL's form: the current owner is checkpointOwner. A write compares both
+// owners, because the KCL's leader requests a hand-over without changing the counter.
 func TestHandOversAreThoseOfTheKCL(t *testing.T) {
 	d := dynamotest.New()
 	store := ordersStore(t, d, nil)
@@ -228,7 +229,7 @@ func TestHandOversAreThoseOfTheKCL(t *testing.T) {
 	require.Equal(t, s("one"), row["checkpointOwner"])
 	owned, err := store.ListOwned(t.Context(), "one")
 	require.NoError(t, err)
-	require.Equal(t, []consumer.Lease{getLease(t, store, leaseShard)}, owned, "although the index has the next owner")
+	require.Equal(t, []consumer.Lease{getLease(t, store, leaseShard)}, owned, "even though the index has the next owner")
 	lease.Owner, lease.NextOwner = "two", ""
 	lease = setLease(t, store, lease)
 	row = d.Items("billing")[leaseShard]
@@ -250,8 +251,8 @@ func TestHandOversAreThoseOfTheKCL(t *testing.T) {
 	require.Equal(t, n("0"), d.Items("billing")[leaseShard]["ownerSwitchesSinceCheckpoint"])
 }
 
-// An attempt whose answer was lost is repeated by the SDK. That it finds its own write is no
-// reason to believe that somebody else has written.
+// The SDK repeats an attempt whose response was lost. If it then finds its own write, that is no
+// conflict.
 func TestWriteWhoseAnswerIsLostIsDone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := dynamotest.New()
@@ -342,16 +343,16 @@ func TestLeaseKeysOfManyStreams(t *testing.T) {
 	d.Put(t, "billing", dynamotest.Item{"leaseKey": s("123456789012:former:1600000000:" + leaseShard), "leaseCounter": n("3"), "checkpoint": s("LATEST")})
 	all, err := store.List(t.Context())
 	require.NoError(t, err)
-	require.Len(t, all, 2, "streams that the application does not have are left alone")
+	require.Len(t, all, 2, "other streams are ignored")
 	_, _, err = store.Get(t.Context(), consumer.LeaseKey{Stream: "former"})
 	require.ErrorIs(t, err, braid.ErrInvalidArgument)
 
 	_, err = awskinesis.NewLeaseStore(t.Context(), d.Client(), "billing", &awskinesis.LeaseStoreOptions{Stream: "orders"})
-	require.ErrorIs(t, err, braid.ErrInvalidArgument, "the application is one of many streams")
+	require.ErrorIs(t, err, braid.ErrInvalidArgument, "the application has several streams")
 	d = dynamotest.New()
 	setLease(t, ordersStore(t, d, nil), consumer.Lease{LeaseKey: key(leaseShard)})
 	_, err = awskinesis.NewLeaseStore(t.Context(), d.Client(), "billing", opts)
-	require.ErrorIs(t, err, braid.ErrInvalidArgument, "the application is one of one stream")
+	require.ErrorIs(t, err, braid.ErrInvalidArgument, "the application has one stream")
 }
 
 func TestErrorsOfTheLeaseTable(t *testing.T) {

@@ -193,7 +193,7 @@ func NewLeaseStore(ctx context.Context, client DynamoDBClient, application strin
 	case client == nil:
 		return nil, invalid("client", nil, "must not be nil")
 	case !applicationPattern.MatchString(application):
-		return nil, invalid("application", fmt.Sprintf("%.300q", application), "must be 3 to 230 letters, digits, '_', '.' or '-', as names of tables are")
+		return nil, invalid("application", fmt.Sprintf("%.300q", application), "must be 3 to 230 letters, digits, '_', '.' or '-', as a table's name")
 	case err != nil:
 		return nil, err
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// A worker that comes after those of the KCL for Java, and goes on in their lease table.
+// A worker continues in the lease table of workers of the KCL for Java.
 func ExampleNewLeaseStore() {
 	work := func(ctx context.Context, db *braid.DB, client awskinesis.DynamoDBClient, processor consumer.Processor) error {
 		leases, err := awskinesis.NewLeaseStore(ctx, client, "billing", &awskinesis.LeaseStoreOptions{Stream: "orders"})

@@ -22,7 +22,7 @@ import (
 
 func quietLogger() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
 
-// kitStreams are the streams of package leasetest.
+// kitStreams are the streams that package leasetest uses.
 var kitStreams = []string{"orders", "refunds", "a", "ab", "abc", "abcd", "A", ".", "-", "_", "a.", "a-", "a_", "a.b", "a-b", "a_b"}
 
 func TestLeaseStoreKeepsThePromises(t *testing.T) {
@@ -64,7 +64,7 @@ func TestLeaseStoreKeepsThePromises(t *testing.T) {
 	})
 }
 
-// perStream makes one store of several that have one stream each.
+// perStream combines several stores with one stream each.
 type perStream struct {
 	consumer.LeaseStore // any one of them
 	stores              map[string]*awskinesis.LeaseStore
@@ -110,8 +110,7 @@ func (s *perStream) Delete(ctx context.Context, lease consumer.Lease) (bool, err
 	return s.stores[lease.Stream].Delete(ctx, lease)
 }
 
-// Rows that another worker deletes are forgotten with the next listing: they are neither kept nor
-// asked for again.
+// The next listing forgets rows that another worker deleted: they are neither kept nor read again.
 func TestDeletedLeasesAreForgotten(t *testing.T) {
 	d := dynamotest.New()
 	store, other := ordersStore(t, d, nil), ordersStore(t, d, nil)
@@ -140,15 +139,15 @@ func TestDeletedLeasesAreForgotten(t *testing.T) {
 	require.Equal(t, []consumer.Lease{kept}, owned)
 	require.Equal(t, 1, asked)
 
-	// One that is made again, and so counts from the beginning, is known anew.
+	// A row that is created again, and so counts from the beginning, is known again.
 	again := setLease(t, other, consumer.Lease{LeaseKey: key("shardId-000000000001"), Owner: "one"})
 	require.Equal(t, again, getLease(t, store, "shardId-000000000001"))
 	again.Owner = "two"
 	setLease(t, store, again)
 }
 
-// A lease that is stored while all are listed is not forgotten, though the listing has missed it: during
-// a hand-over only that shows that it is still the owner's.
+// A lease that is stored during a listing is not forgotten, though the listing missed it: during a
+// hand-over nothing else shows that it still belongs to the owner.
 func TestALeaseThatAListingHasMissedIsNotForgotten(t *testing.T) {
 	d := dynamotest.New()
 	var meanwhile func() // after the next scan of the lease table
@@ -183,7 +182,7 @@ type doer func(*http.Request) (*http.Response, error)
 
 func (d doer) Do(r *http.Request) (*http.Response, error) { return d(r) }
 
-// A batch of which the service leaves rows over is asked for again after pauses that grow.
+// Rows that the service leaves unprocessed are read again after growing pauses.
 func TestRowsThatAreLeftOverAreAskedForAfterAPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := dynamotest.New()

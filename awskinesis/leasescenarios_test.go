@@ -25,10 +25,10 @@ import (
 	"github.com/braidstream/braid/kpl"
 )
 
-// These are scenarios of an application of the KCL, with the leases in DynamoDB. Package consumer has
-// them with those of a database.
+// These are scenarios of a KCL application, with leases in DynamoDB. Package consumer has the same
+// scenarios with leases in a database.
 
-// diary is what the workers of a fleet have done, in its order.
+// diary records the events of a fleet's workers, in order.
 type diary struct {
 	mu    sync.Mutex // guards the field below
 	lines []string
@@ -48,7 +48,7 @@ func (d *diary) take() (lines []string) {
 	return lines
 }
 
-// actor is the processor of a lease. It notes its life.
+// actor is the processor of a lease. It records its calls.
 type actor struct {
 	diary   *diary
 	shard   string                                                 // its last digit
@@ -91,7 +91,7 @@ func (a *actor) LeaseLost(_ context.Context, cause error) {
 	a.diary.add("%s lost: %t", a.shard, errors.Is(cause, consumer.ErrLeaseLost))
 }
 
-// acting returns a processor for each lease, after a change.
+// acting returns a processor whose actor for each lease is changed by change.
 func (d *diary) acting(change func(a *actor)) consumer.Processor {
 	return consumer.PerLease(func(lease consumer.Lease) consumer.Processor {
 		a := &actor{diary: d, shard: string(lease.Shard[len(lease.Shard)-1:])}
@@ -122,7 +122,7 @@ func (f *fleet) hire(name string, cfg consumer.Config, processor consumer.Proces
 		once.Do(func() {
 			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			defer cancel()
-			_ = w.Stop(ctx) // it returns what Run does
+			_ = w.Stop(ctx) // returns the error of Run
 			failure = <-ended
 		})
 		return failure
@@ -131,7 +131,7 @@ func (f *fleet) hire(name string, cfg consumer.Config, processor consumer.Proces
 	return j
 }
 
-// Scenario 1: closed and open shards, and each place to begin at.
+// Scenario 1: closed and open shards, with each start.
 func TestFleetBeginsWhereItsStartSays(t *testing.T) {
 	for name, row := range map[string]struct {
 		start func(middle time.Time) braid.Position
@@ -187,7 +187,7 @@ func TestFleetWaitsForBothParents(t *testing.T) {
 				if first != "" {
 					close(gates[first])
 					time.Sleep(2 * time.Minute)
-					require.Equal(f, []string{first + " ends"}, d.take(), "the other parent is not done")
+					require.Equal(f, []string{first + " ends"}, d.take(), "the other parent has not ended")
 				}
 				for name, gate := range gates {
 					if name != first {
@@ -214,7 +214,8 @@ func count(lines []string, line string) (n int) {
 	return n
 }
 
-// Scenario 3: what a worker had in hand when it died is given out again, from its last checkpoint on.
+// Scenario 3: records in progress at a dead worker are delivered again, from its last checkpoint
+// on.
 func TestFleetGoesOnForADeadWorker(t *testing.T) {
 	inFleet(t, 2, func(f *fleet) {
 		f.put()
@@ -228,7 +229,7 @@ func TestFleetGoesOnForADeadWorker(t *testing.T) {
 			if err := f.process(ctx, batch); err != nil {
 				return err
 			}
-			<-stuck // and is never heard of again
+			<-stuck // it never returns
 			return ctx.Err()
 		}))
 		f.put()
@@ -240,14 +241,14 @@ func TestFleetGoesOnForADeadWorker(t *testing.T) {
 		require.Equal(f, map[string]int{"two": 2}, f.owners())
 		repeated := f.requireAll()
 		require.Positive(f, repeated)
-		require.LessOrEqual(f, repeated, 20, "what was checkpointed does not come again")
+		require.LessOrEqual(f, repeated, 20, "checkpointed records are not repeated")
 		close(stuck)
 		require.NoError(f, two.stop())
 	})
 }
 
-// Scenario 5: a processor that does not return loses its lease at the deadline, and what it does then is
-// refused.
+// Scenario 5: a processor that does not return loses its lease at the deadline, and its later calls
+// are refused.
 func TestFleetTakesFromAProcessorThatDoesNotReturn(t *testing.T) {
 	inFleet(t, 1, func(f *fleet) {
 		release, refusals := make(chan struct{}), make(chan error, 1)
@@ -276,8 +277,7 @@ func TestFleetTakesFromAProcessorThatDoesNotReturn(t *testing.T) {
 	})
 }
 
-// Scenario 7: a record that always fails is dealt with as the configuration says, and concerns its
-// shard alone.
+// Scenario 7: a record that always fails is handled as configured, and affects only its shard.
 func TestFleetPassesARecordThatAlwaysFails(t *testing.T) {
 	inFleet(t, 2, func(f *fleet) {
 		var attempts atomic.Int64
@@ -335,7 +335,7 @@ func TestFleetStopsWhileAShardCannotBegin(t *testing.T) {
 	})
 }
 
-// Scenario 10: workers come and go. A lease has one owner for each epoch, and the workers that are left
+// Scenario 10: workers come and go. A lease has one owner in each epoch, and the remaining workers
 // have even shares.
 func TestFleetWhoseWorkersComeAndGo(t *testing.T) {
 	const shards = 8
@@ -349,7 +349,7 @@ func TestFleetWhoseWorkersComeAndGo(t *testing.T) {
 				defer mu.Unlock()
 				at := fmt.Sprint(lease.Shard, " ", lease.Epoch)
 				if other := epochs[at]; other != "" {
-					f.Errorf("%s and %s have both the epoch %s", name, other, at)
+					f.Errorf("%s and %s both have the epoch %s", name, other, at)
 				}
 				epochs[at] = name
 				return consumer.ProcessorFunc(f.process)
@@ -376,9 +376,9 @@ func TestFleetWhoseWorkersComeAndGo(t *testing.T) {
 			require.GreaterOrEqual(f, n, shards/len(workers), name)
 			require.LessOrEqual(f, n, (shards+len(workers)-1)/len(workers), name)
 		}
-		require.Zero(f, f.requireAll(), "all have stopped in order")
+		require.Zero(f, f.requireAll(), "all have stopped gracefully")
 
-		before := f.leases() // one more moves its share, and no other lease
+		before := f.leases() // a new worker moves its share, and no other lease
 		last := f.hire("last", consumer.Config{}, processor("last"))
 		time.Sleep(3 * time.Minute)
 		moved := 0
@@ -396,8 +396,8 @@ func TestFleetWhoseWorkersComeAndGo(t *testing.T) {
 	})
 }
 
-// Scenario 11: an aggregate has records of both halves of a split. Those of the half that it is in are
-// processed, and after a restart the rest of them.
+// Scenario 11: an aggregate has records of both halves of a split. Those that belong to its shard
+// are processed; after a restart, the rest of them.
 func TestFleetGoesOnInsideOfAnAggregate(t *testing.T) {
 	inFleet(t, 1, func(f *fleet) {
 		f.kit.Split("orders", "shardId-000000000000")
@@ -436,8 +436,8 @@ func TestFleetGoesOnInsideOfAnAggregate(t *testing.T) {
 	})
 }
 
-// Scenario 12: an application that began at LATEST skips nothing, though it had processed nothing when it
-// stopped.
+// Scenario 12: an application that began at LATEST skips nothing, even though it had processed
+// nothing when it stopped.
 func TestFleetAtLatestSkipsNothing(t *testing.T) {
 	inFleet(t, 2, func(f *fleet) {
 		f.kit.Put("orders", "key 0", "before")
@@ -455,7 +455,8 @@ func TestFleetAtLatestSkipsNothing(t *testing.T) {
 	})
 }
 
-// Scenario 13: what retention removes from a slow application is reported, and it goes on with what is left.
+// Scenario 13: a slow application gets a report of records that retention removed, and continues
+// with the rest.
 func TestFleetIsToldWhatRetentionHasRemoved(t *testing.T) {
 	inFleet(t, 1, func(f *fleet) {
 		var d diary
@@ -474,17 +475,17 @@ func TestFleetIsToldWhatRetentionHasRemoved(t *testing.T) {
 		time.Sleep(25 * time.Hour)
 		f.kit.Put("orders", "key", "record 4")
 		require.Equal(f, []string{"gap in shardId-000000000000", "0: record 4"}, run())
-		require.Empty(f, run(), "it is told once")
+		require.Empty(f, run(), "the gap is reported once")
 	})
 }
 
-// Scenario 15: writes whose answers are lost lose no lease.
+// Scenario 15: writes whose responses are lost lose no lease.
 func TestFleetKeepsLeasesWhenAnswersAreLost(t *testing.T) {
 	inFleet(t, 2, func(f *fleet) {
 		var d diary
 		one := f.hire("one", consumer.Config{}, d.acting(nil))
 		time.Sleep(15 * time.Second)
-		// Of each lease, every 10th attempt. The SDK tries again, as long as few of its calls have to.
+		// Every 10th attempt for each lease. The SDK retries as long as few of its calls fail.
 		writes, lost := make(map[string]int), 0
 		f.dynamo.SetFaults(func(op string, in map[string]any) string {
 			if op != "UpdateItem" {
@@ -506,13 +507,14 @@ func TestFleetKeepsLeasesWhenAnswersAreLost(t *testing.T) {
 		lines := d.take()
 		require.NotContains(f, lines, "0 lost: true")
 		require.NotContains(f, lines, "1 lost: true")
-		require.Len(f, lines, 2+120, "each shard begins once, and each record comes once: %v", lines)
+		require.Len(f, lines, 2+120, "each shard begins once, and each record is delivered once: %v", lines)
 		require.Greater(f, lost, 15)
 		require.NoError(f, one.stop())
 	})
 }
 
-// Scenario 16: the owner dies while it is asked for a lease. The one that asked gets it when it expires.
+// Scenario 16: the owner dies while a hand-over is requested. The requesting worker gets the lease
+// when it expires.
 func TestFleetWhoseOwnerDiesInAHandOver(t *testing.T) {
 	inFleet(t, 2, func(f *fleet) {
 		stuck := make(chan struct{})
@@ -554,8 +556,8 @@ func TestFleetWhoseOwnerDiesInAHandOver(t *testing.T) {
 	})
 }
 
-// Scenario 18: the owner of a parent dies when its children have leases, and before the parent's says that
-// it has ended. The next one goes on from there.
+// Scenario 18: the owner of a parent dies when the children have leases, but before the parent's
+// lease says that it has ended. The next owner continues from there.
 func TestFleetWhoseOwnerDiesAtTheEndOfAShard(t *testing.T) {
 	inFleet(t, 1, func(f *fleet) {
 		var d diary

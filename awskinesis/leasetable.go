@@ -147,7 +147,7 @@ func (s *LeaseStore) createTable(ctx context.Context, t *leaseTable) (*types.Tab
 	if err != nil {
 		return nil, err
 	}
-	s.opts.Logger.Info("the lease table is made", "table", t.name)
+	s.opts.Logger.Info("lease table created", "table", t.name)
 	described, err := s.await(ctx, t.name)
 	if err == nil && s.opts.PointInTimeRecovery {
 		_, err = askTable(ctx, s, "back up", s.client.UpdateContinuousBackups, &dynamodb.UpdateContinuousBackupsInput{
@@ -193,7 +193,7 @@ func (s *LeaseStore) createIndex(ctx context.Context, described *types.TableDesc
 		return nil
 	}
 	if err == nil {
-		s.opts.Logger.Info("the index of the lease table is made", "table", s.leases.name, "index", ownerIndex)
+		s.opts.Logger.Info("index of the lease table is being created", "table", s.leases.name, "index", ownerIndex)
 	}
 	return err
 }

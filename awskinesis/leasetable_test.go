@@ -26,7 +26,7 @@ func TestLeaseTablesAreMade(t *testing.T) {
 		require.False(t, d.HasBackups("billing"))
 		require.Equal(t, 2, d.Count("CreateTable"))
 		ordersStore(t, d, nil)
-		require.Zero(t, d.Count("CreateTable"), "they are there")
+		require.Zero(t, d.Count("CreateTable"), "they exist")
 		require.Zero(t, d.Count("UpdateTable"))
 	})
 	t.Run("as the options say", func(t *testing.T) {
@@ -72,8 +72,8 @@ func TestLeaseTablesAreMade(t *testing.T) {
 	})
 }
 
-// A table of the KCL before its version 3 has no index. It is made, and nobody waits until it can
-// be used.
+// A table of the KCL before version 3 has no index. The index is created, and nobody waits until it
+// is usable.
 func TestIndexOfTheLeaseTableIsMade(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := dynamotest.New()
@@ -96,7 +96,7 @@ func TestIndexOfTheLeaseTableIsMade(t *testing.T) {
 			listed()
 		}
 		require.Zero(t, d.Count("Query"))
-		require.Equal(t, 1, d.Count("DescribeTable"), "the index is looked at once")
+		require.Equal(t, 1, d.Count("DescribeTable"), "the index is checked once")
 		d.Activate()
 		time.Sleep(time.Minute)
 		listed()
@@ -107,7 +107,7 @@ func TestIndexOfTheLeaseTableIsMade(t *testing.T) {
 	})
 }
 
-// A table that is neither there nor being made is not waited for.
+// A table that is neither usable nor being created is refused at once.
 func TestATableThatCannotBeUsedIsRefused(t *testing.T) {
 	for _, status := range []string{"ARCHIVING", "ARCHIVED", "INACCESSIBLE_ENCRYPTION_CREDENTIALS"} {
 		synctest.Test(t, func(t *testing.T) {

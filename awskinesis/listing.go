@@ -256,9 +256,9 @@ func (st *sourceStream) describe(ctx context.Context, l *listing) error {
 	d := out.StreamDescriptionSummary
 	switch {
 	case d == nil || d.StreamCreationTimestamp == nil:
-		return errors.New("the stream was described without its time of creation")
+		return errors.New("stream was described without its creation time")
 	case d.StreamStatus == types.StreamStatusCreating, d.StreamStatus == types.StreamStatusDeleting:
-		return fmt.Errorf("%w: it is %s", braid.ErrStreamNotFound, d.StreamStatus)
+		return fmt.Errorf("%w: its status is %s", braid.ErrStreamNotFound, d.StreamStatus)
 	}
 	l.description = description{
 		described: now,
@@ -300,7 +300,7 @@ func newListedShard(shard *types.Shard) (l listedShard, err error) {
 
 func newHashKeyRange(shard braid.ShardID, from *types.HashKeyRange) (r braid.HashKeyRange, err error) {
 	if from == nil {
-		return r, fmt.Errorf("shard %q was listed without a range of hash keys", shard)
+		return r, fmt.Errorf("shard %q was listed without a hash-key range", shard)
 	}
 	if err = r.Start.UnmarshalText([]byte(aws.ToString(from.StartingHashKey))); err == nil {
 		err = r.End.UnmarshalText([]byte(aws.ToString(from.EndingHashKey)))
@@ -328,7 +328,7 @@ func (st *sourceStream) children(ctx context.Context, parent braid.ShardID, name
 		}
 	}
 	if len(named) == 0 {
-		return nil, errors.Join(err, errors.New("the shard has ended, and no shard that follows is listed yet"))
+		return nil, errors.Join(err, errors.New("shard has ended, but none of its children is listed yet"))
 	}
 	// The listing lags behind, or has failed. The page's information is enough.
 	children = nil
@@ -341,7 +341,7 @@ func (st *sourceStream) children(ctx context.Context, parent braid.ShardID, name
 			child.Parents = append(child.Parents, braid.ShardID(id))
 		}
 		if !slices.Contains(child.Parents, parent) {
-			return nil, fmt.Errorf("shard %q was named as a child of %s without having it as a parent", child.ID, parent)
+			return nil, fmt.Errorf("shard %q was named as a child of %s, but does not have it as a parent", child.ID, parent)
 		}
 		children = append(children, child)
 	}

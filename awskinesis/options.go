@@ -125,7 +125,7 @@ func (o *ProducerOptions) withDefaults() (*ProducerOptions, error) {
 	case rate == 0:
 		opts.ShardRate = 1
 	case !(rate >= 0.01 && rate <= 100): // nor NaN
-		return nil, invalid("ProducerOptions.ShardRate", rate, "must be 0.01 to 100, 0 for 1, or negative for no bound")
+		return nil, invalid("ProducerOptions.ShardRate", rate, "must be 0.01 to 100, 0 for 1, or negative for no limit")
 	}
 	if opts.Logger == nil {
 		opts.Logger = slog.Default()

@@ -21,9 +21,9 @@ var (
 	seed  = flag.Uint64("awskinesis.seed", 0, "the only seed that TestOrderPerKey tries")
 )
 
-// Whatever happens to requests, to single entries, to listings and to the shards, the records
-// of a key are first seen in the order in which they were put, each that was acknowledged is
-// there, and what was refused is not.
+// Whatever happens to requests, single entries, listings and shards, a consumer sees the records of
+// a key first in the order in which they were put; each acknowledged record is stored, and no
+// refused one.
 func TestOrderPerKey(t *testing.T) {
 	for n := range uint64(*seeds) {
 		if *seed != 0 {
@@ -59,7 +59,7 @@ func chaos(t *testing.T, seed uint64) {
 			outcomes[key+" "+string(data)] = err
 		}
 
-		// Each goroutine has keys of its own, and puts one call after the other.
+		// Each goroutine has its own keys, and puts one call after the other.
 		var all sync.WaitGroup
 		for g := range 4 {
 			random := rand.New(rand.NewPCG(seed, 10+uint64(g)))
@@ -143,15 +143,15 @@ func chaos(t *testing.T, seed uint64) {
 	})
 }
 
-// requirePrefix requires that of each key a call has stored the first records, and none after
-// one that failed.
+// requirePrefix requires that a call has stored a prefix of each key's records: none after one that
+// failed.
 func requirePrefix(t testing.TB, entries []braid.Entry, results []braid.PutResult) {
 	t.Helper()
 	failed := make(map[string]error)
 	for i := range results {
 		key := entries[i].PartitionKey
 		if failed[key] != nil {
-			require.Error(t, results[i].Err, "a record after one that failed: %v", failed[key])
+			require.Error(t, results[i].Err, "record after a failed one: %v", failed[key])
 		} else {
 			failed[key] = results[i].Err
 		}
@@ -165,7 +165,7 @@ func (f *fixture) reshard(random *rand.Rand, stop chan struct{}) {
 	reshard(f.T, stream, random, stop)
 }
 
-// reshard is that for any stream.
+// reshard splits and merges shards of any stream until it is stopped.
 func reshard(t testing.TB, stream *braid.Stream, random *rand.Rand, stop chan struct{}) {
 	for {
 		select {

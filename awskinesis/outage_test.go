@@ -15,7 +15,7 @@ import (
 	"github.com/braidstream/braid/internal/testdisk"
 )
 
-// inOutage is inBubble with a disk that a test can make fail.
+// inOutage is inBubble with a disk that a test can break.
 func inOutage(t *testing.T, opts awskinesis.ForwarderOptions, test func(o *outbox, disk *testdisk.Disk)) {
 	t.Helper()
 	inBubble(t, 1, 1, opts, func(o *outbox) {
@@ -39,8 +39,8 @@ func (o *outbox) fill(disk *testdisk.Disk) {
 	require.Error(o, err)
 }
 
-// While the disk is full, puts are refused, by the disk or by the bounds, and what was put goes on
-// to Kinesis, once. How far that came is stored when there is space again.
+// While the disk is full, puts are refused, by the disk or by the bounds, and earlier records reach
+// Kinesis, once. Their checkpoint is stored when there is space again.
 func TestForwarderOnAFullDisk(t *testing.T) {
 	for name, opts := range map[string]awskinesis.ForwarderOptions{
 		"unbounded": {},
@@ -60,12 +60,12 @@ func TestForwarderOnAFullDisk(t *testing.T) {
 				require.ErrorIs(o, err, braid.ErrDiskFull)
 				if opts.MaxBytes > 0 {
 					time.Sleep(time.Second)
-					require.NoError(o, o.forwarder.Admit(o.Context(), 500), "what waits can be measured")
+					require.NoError(o, o.forwarder.Admit(o.Context(), 500), "the backlog can be measured")
 					require.ErrorIs(o, o.forwarder.Admit(o.Context(), 1), awskinesis.ErrOutboxFull)
 				}
 				o.link.set(false, 0)
 				time.Sleep(17 * time.Minute)
-				require.Len(o, o.stored()["a"], 50, "a full disk does not hold up what was put before")
+				require.Len(o, o.stored()["a"], 50, "a full disk does not delay earlier records")
 				disk.Before(nil)
 				time.Sleep(time.Minute)
 				o.caughtUp()
@@ -75,18 +75,18 @@ func TestForwarderOnAFullDisk(t *testing.T) {
 				o.caughtUp()
 				require.Equal(o, int64(100), o.status().Forwarded)
 				require.NoError(o, o.stop())
-				o.start() // goes on behind all of them
+				o.start() // continues after all of them
 				synctest.Wait()
 				o.caughtUp()
 				require.NoError(o, o.stop())
-				require.Len(o, o.stored()["a"], 100, "nothing is lost, and nothing is doubled")
+				require.Len(o, o.stored()["a"], 100, "nothing is lost or duplicated")
 			})
 		})
 	}
 }
 
-// Calls that ask for room end with their context on a disk that does not answer, even those that
-// wait for another one which looks at the disk.
+// Calls that ask for room on a stalled disk end with their context, even those that wait for
+// another call that reads the disk.
 func TestForwarderAdmitsOnAStalledDisk(t *testing.T) {
 	inOutage(t, awskinesis.ForwarderOptions{MaxBytes: 1000}, func(o *outbox, disk *testdisk.Disk) {
 		o.make()
@@ -112,11 +112,11 @@ func TestForwarderAdmitsOnAStalledDisk(t *testing.T) {
 	})
 }
 
-// DropOldest works on a full disk: that is when it is needed.
+// DropOldest works on a full disk, when it is needed most.
 func TestForwarderDropsOnAFullDisk(t *testing.T) {
 	inOutage(t, awskinesis.ForwarderOptions{MaxAge: time.Minute, DropOldest: true}, func(o *outbox, disk *testdisk.Disk) {
 		o.make()
-		for range 50 { // none of them on its way: Run has not begun
+		for range 50 { // none in flight: Run has not begun
 			_, err := o.stream().PutRecord(o.Context(), "a", []byte(ten))
 			require.NoError(o, err)
 		}
@@ -136,7 +136,7 @@ func TestForwarderDropsOnAFullDisk(t *testing.T) {
 	})
 }
 
-// What is dropped counts when it is trimmed, and not when it is chosen: a trim may fail.
+// Records are counted as dropped when they are trimmed, not when they are chosen: a trim may fail.
 func TestForwarderCountsWhatItHasDropped(t *testing.T) {
 	inOutage(t, awskinesis.ForwarderOptions{MaxBytes: 100, DropOldest: true}, func(o *outbox, disk *testdisk.Disk) {
 		o.link.set(true, 0)
@@ -144,10 +144,10 @@ func TestForwarderCountsWhatItHasDropped(t *testing.T) {
 		synctest.Wait()
 		o.putTen(0, 1)
 		synctest.Wait()
-		o.putTen(1, 31) // the first is on its way
+		o.putTen(1, 31) // the first is in flight
 		goOn := disk.Hold(func(op testdisk.Op) bool { return op.OnLog() && op.Changes() })
 		time.Sleep(2 * time.Second)
-		require.Zero(o, o.status().Dropped, "the trim is not done")
+		require.Zero(o, o.status().Dropped, "the trim has not returned")
 		goOn()
 		time.Sleep(2 * time.Second)
 		status := o.status()

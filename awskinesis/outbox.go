@@ -30,9 +30,9 @@ type OutboxFullError struct {
 // Error names the outbox and the limit.
 func (e *OutboxFullError) Error() string {
 	if e.MaxAge > 0 && e.Age > e.MaxAge {
-		return fmt.Sprintf("the outbox %q is full: its oldest record waits for %v, and may for %v", e.Outbox, e.Age, e.MaxAge)
+		return fmt.Sprintf("outbox %q is full: its oldest record has waited for %v; the maximum is %v", e.Outbox, e.Age, e.MaxAge)
 	}
-	return fmt.Sprintf("the outbox %q is full: %d bytes wait, and at most %d may", e.Outbox, e.Bytes, e.MaxBytes)
+	return fmt.Sprintf("outbox %q is full: %d bytes wait; the maximum is %d", e.Outbox, e.Bytes, e.MaxBytes)
 }
 
 // Is reports whether target is [ErrOutboxFull].
@@ -287,7 +287,7 @@ func (f *Forwarder) keepBounds(ctx context.Context) {
 
 func (f *Forwarder) keepWithinBounds(ctx context.Context) {
 	if err := f.dropOldest(ctx); err != nil && ctx.Err() == nil {
-		f.log.Warn("the outbox cannot be kept within its limits; retrying", "error", err)
+		f.log.Warn("outbox cannot be kept within its bounds; retrying", "error", err)
 	}
 }
 
@@ -298,7 +298,7 @@ func (f *Forwarder) dropOldest(ctx context.Context) error {
 		if err != nil || d.records == 0 {
 			return err
 		}
-		f.log.Warn("records were dropped, as more waits than the bounds of the outbox allow",
+		f.log.Warn("records were dropped, because the outbox exceeded its bounds",
 			"records", d.records, "bytes", d.bytes, "before", d.floor, "maxBytes", f.opts.MaxBytes, "maxAge", f.opts.MaxAge)
 		if !d.more {
 			return nil

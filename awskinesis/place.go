@@ -58,7 +58,7 @@ func newStart(shard braid.ShardID, at braid.Position) (start, error) {
 	n := at.SequenceNumber()
 	switch t, isTime := timeOf(at); {
 	case !n.IsZero() && n.ShardID() != shard:
-		return start{}, &consumer.PermanentError{Err: invalid("position", at, fmt.Sprintf("must be of %s, and its number is of %s", shard, n.ShardID()))}
+		return start{}, &consumer.PermanentError{Err: invalid("position", at, fmt.Sprintf("must be in %s; its number is of %s", shard, n.ShardID()))}
 	case !n.IsZero():
 		s := start{kind: types.ShardIteratorTypeAfterSequenceNumber, number: aws.String(n.String()), arrival: n.Time()}
 		if at.Equal(braid.AtSequence(n)) {
@@ -82,7 +82,7 @@ func newStart(shard braid.ShardID, at braid.Position) (start, error) {
 			return start{kind: types.ShardIteratorTypeTrimHorizon, arrival: t, oldest: true}, nil
 		}
 	}
-	return start{}, &consumer.PermanentError{Err: invalid("position", at, "must be one that a Source on Kinesis made, or a sequence number")}
+	return start{}, &consumer.PermanentError{Err: invalid("position", at, "must be a sequence number, or a position from a Kinesis Source")}
 }
 
 // startingPosition returns the start in the form that SubscribeToShard expects.

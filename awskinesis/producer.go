@@ -79,7 +79,7 @@ func NewProducer(ctx context.Context, client KinesisClient, stream string, opts 
 		return nil, fmt.Errorf("awskinesis: new producer: %w", err)
 	}
 	if client == nil || stream == "" {
-		return nil, fmt.Errorf("awskinesis: new producer: %w", invalid("stream", fmt.Sprintf("%q, with client %v", stream, client), "must be a name or an ARN, and there must be a client"))
+		return nil, fmt.Errorf("awskinesis: new producer: %w", invalid("stream", fmt.Sprintf("%q, with client %v", stream, client), "must be a name or an ARN, with a client that is not nil"))
 	}
 	p := &Producer{
 		client:  client,

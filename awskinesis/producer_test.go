@@ -22,10 +22,10 @@ import (
 	"github.com/braidstream/braid/kinesisapi/kinesistest"
 )
 
-// Options is short for what each test gives.
+// Options is short for the options of each test.
 type Options = awskinesis.ProducerOptions
 
-// putter is what a braid stream and a producer have in common.
+// putter has the methods that a braid stream and a producer share.
 type putter interface {
 	PutRecord(ctx context.Context, partitionKey string, data []byte) (braid.PutResult, error)
 	PutRecordWait(ctx context.Context, partitionKey string, data []byte) (braid.PutResult, error)
@@ -38,7 +38,7 @@ var (
 	_ putter = (*braid.Stream)(nil)
 )
 
-// scattered are n records of n keys.
+// scattered returns n records with n keys.
 func scattered(n, size int) (all []braid.Entry) {
 	for i := range n {
 		data := fmt.Appendf(nil, "%d ", i)
@@ -162,7 +162,7 @@ func TestARecordWaitsForTheEarlierOnesOfItsKey(t *testing.T) {
 		f.kit.Delay("PutRecords", 1, time.Second)
 		for _, e := range append(entries("key", 2), entries("other", 1)...) {
 			require.NoError(f, f.producer.PutRecordAsync(f.Context(), e.PartitionKey, e.Data, func(r braid.PutResult) { require.NoError(f, r.Err) }))
-			synctest.Wait() // it is put, or waits
+			synctest.Wait() // it has been put, or waits
 		}
 		require.Equal(f, map[string][]string{"other": {"0"}}, f.delivered(dropForeign), "a record did not wait for its key")
 		require.NoError(f, f.producer.Flush(f.Context()))
@@ -179,7 +179,7 @@ func TestAShardsBudgetIsKept(t *testing.T) {
 			requireStored(f, results, err)
 			require.InDelta(f, 2, time.Since(start).Seconds(), 0.1) // 1,000 at once, and then 1,000 in a second
 			require.Zero(f, f.producer.Metrics().Throttled)
-			require.Less(f, f.producer.Metrics().Requests, int64(30), "records do not go one by one")
+			require.Less(f, f.producer.Metrics().Requests, int64(30), "records share requests")
 		})
 	})
 	t.Run("of bytes", func(t *testing.T) {
@@ -239,7 +239,7 @@ func TestProducersThatShareAStreamAdapt(t *testing.T) {
 			})
 		}
 		all.Wait()
-		// 20,000 records take 19 s at best. Each producer alone would send twice what fits.
+		// 20,000 records take 19 s at best. Each producer alone would send twice the quota.
 		require.Less(f, time.Since(start), 26*time.Second)
 		throttled := f.producer.Metrics().Throttled + other.Metrics().Throttled
 		require.Positive(f, throttled)
@@ -256,7 +256,7 @@ func TestOutcomes(t *testing.T) {
 		faults func(k *kinesistest.Kit)
 		is     error // of PutRecord; nil if it is stored
 		wait   error // of PutRecordWait
-		times  int   // that the record is stored by PutRecord
+		times  int   // how often PutRecord stores the record
 	}{
 		{"no such stream", func(k *kinesistest.Kit) { k.Fail("PutRecords", 1, "ResourceNotFoundException") }, braid.ErrStreamNotFound, braid.ErrStreamNotFound, 0},
 		{"an invalid argument", func(k *kinesistest.Kit) { k.Fail("PutRecords", 1, "InvalidArgumentException") }, braid.ErrInvalidArgument, braid.ErrInvalidArgument, 0},
@@ -405,7 +405,7 @@ func TestARefusedRecordRefusesTheLaterOnesOfItsKey(t *testing.T) {
 }
 
 func TestAnInvalidRecordFailsAlone(t *testing.T) {
-	// The stream takes records of 1 MiB only, which the producer was not told.
+	// The stream accepts only records up to 1 MiB, which the producer does not know.
 	for _, aggregate := range []int{0, 51_200} {
 		bubble(t, 1, Options{MaxRecordBytes: 2 << 20, AggregateBytes: aggregate, ShardRate: -1}, func(f *fixture) {
 			all := append(scattered(5, 20), braid.Entry{PartitionKey: "large", Data: make([]byte, 3<<19)})
@@ -443,9 +443,9 @@ func TestAContextThatEnds(t *testing.T) {
 			}
 			require.ErrorIs(f, results[0].Err, braid.ErrOutcomeUnknown)
 			require.NotErrorIs(f, results[1].Err, braid.ErrOutcomeUnknown)
-			require.Positive(f, f.producer.Metrics().BufferedBytes, "the request has it still")
+			require.Positive(f, f.producer.Metrics().BufferedBytes, "the request still holds it")
 
-			// What comes after it waits for it, so that the order is kept.
+			// Later records wait for it, so the order is kept.
 			_, err = f.producer.PutRecord(f.Context(), "key", []byte("2"))
 			require.NoError(f, err)
 			require.Equal(f, map[string][]string{"key": {"0", "2"}}, f.delivered(dropForeign))

@@ -231,7 +231,7 @@ func (r *shardReader) refused(err error) bool {
 	}
 	r.stream.mu.Unlock()
 	if first {
-		s.opts.Logger.Warn("enhanced fan-out is refused; the stream is polled", "stream", r.stream.name, "for", refusalPause, "error", err)
+		s.opts.Logger.Warn("enhanced fan-out was refused; polling the stream", "stream", r.stream.name, "for", refusalPause, "error", err)
 	}
 	return true
 }
@@ -243,7 +243,7 @@ func (r *shardReader) accept(ctx context.Context, p *portion) error {
 	current := r.stream.last
 	r.stream.mu.Unlock()
 	if current == nil || current.incarnation() != r.listing.incarnation() {
-		return fmt.Errorf("%w: it was deleted, and another one may have its name", braid.ErrStreamNotFound)
+		return fmt.Errorf("%w: it was deleted; another one may have its name", braid.ErrStreamNotFound)
 	}
 	records, bytes := make([]braid.Record, len(p.records)), 0
 	for i := range p.records {
@@ -306,7 +306,7 @@ func (r *shardReader) suspect(l *listing, records []braid.Record) {
 // record converts a record. It shares the data with the SDK's record, which the SDK does not keep.
 func (r *shardReader) record(to *braid.Record, from *types.Record) (err error) {
 	if to.SequenceNumber, err = braid.ParseSequenceNumber(aws.ToString(from.SequenceNumber)); err != nil {
-		return &consumer.PermanentError{Err: fmt.Errorf("the service numbers records in another way than Kinesis: %w", err)}
+		return &consumer.PermanentError{Err: fmt.Errorf("service does not use Kinesis's layout of sequence numbers: %w", err)}
 	}
 	to.ShardID = r.id
 	to.PartitionKey = aws.ToString(from.PartitionKey)

@@ -70,7 +70,7 @@ func (s *Source) register(ctx context.Context, stream string) (arn string, err e
 			switch {
 			case err == nil:
 				s.counts.registered.Add(1)
-				s.opts.Logger.Info("a consumer of enhanced fan-out is registered", "stream", stream, "consumer", s.opts.ConsumerName)
+				s.opts.Logger.Info("registered a consumer of enhanced fan-out", "stream", stream, "consumer", s.opts.ConsumerName)
 				continue // it may be ACTIVE
 			case codeOf(err) != "ResourceInUseException": // another worker has registered it, or the stream is being changed
 				return "", err
@@ -80,7 +80,7 @@ func (s *Source) register(ctx context.Context, stream string) (arn string, err e
 			return "", err
 		}
 	}
-	return "", fmt.Errorf("consumer %q of %s has not become ACTIVE within %d s", s.opts.ConsumerName, stream, registerLooks)
+	return "", fmt.Errorf("consumer %q of %s did not become ACTIVE within %d s", s.opts.ConsumerName, stream, registerLooks)
 }
 
 // lookUp sets arn to the ARN of the consumer, and returns its status.
@@ -94,7 +94,7 @@ func (s *Source) lookUp(ctx context.Context, stream string, arn *string) (status
 	case err != nil:
 		return "", false, err
 	case out.ConsumerDescription == nil:
-		return "", false, fmt.Errorf("consumer %q of %s was described without anything", s.opts.ConsumerName, stream)
+		return "", false, fmt.Errorf("consumer %q of %s has an empty description", s.opts.ConsumerName, stream)
 	}
 	*arn = aws.ToString(out.ConsumerDescription.ConsumerARN)
 	return out.ConsumerDescription.ConsumerStatus, true, nil

@@ -18,12 +18,12 @@ import (
 	"github.com/braidstream/braid/kpl"
 )
 
-// What is put into an outbox comes to Kinesis, and from there into a stream of a database, through
-// throttling, partial failures, lost requests and reshards: nothing is lost, each key is in order, and
-// keys, data and hash keys are what they were. It is doubled only where answers were lost, which no
-// client can help, and exactly as often as that.
+// Records put into an outbox reach Kinesis, and from there a stream of a database, through
+// throttling, partial failures, lost requests and reshards: nothing is lost, each key is in order,
+// and keys, data and hash keys are unchanged. Records are duplicated only where responses were
+// lost, which no client can avoid, and exactly as often.
 func TestRoundTrip(t *testing.T) {
-	for seed := range uint64(max(1, *seeds/10)) { // each of which takes as long as ten of TestOrderPerKey
+	for seed := range uint64(max(1, *seeds/10)) { // each takes as long as ten of TestOrderPerKey
 		for _, lost := range []bool{false, true} {
 			for _, aggregate := range []int{0, 4 << 10} {
 				t.Run(fmt.Sprintf("seed=%d,lostAnswers=%v,aggregate=%d", seed, lost, aggregate), func(t *testing.T) {
@@ -56,7 +56,7 @@ func (o *outbox) roundTrip(seed uint64, lost bool, aggregate int) {
 			o.kit.Fail("PutRecords", 1+random.IntN(4), "ProvisionedThroughputExceededException")
 			o.kit.Fail("GetRecords", 1+random.IntN(4), "ProvisionedThroughputExceededException")
 		case 2:
-			if !lost { // of which nothing could tell them
+			if !lost { // they could not know
 				o.kit.DropBefore("PutRecords", 1+random.IntN(3))
 			}
 			o.kit.DropAfter("GetRecords", 1+random.IntN(3))
@@ -88,8 +88,7 @@ func (o *outbox) roundTrip(seed uint64, lost bool, aggregate int) {
 	o.requireCopied()
 }
 
-// putKeyed puts numbered records of any keys. Those of a key of the upper case go to a place that has
-// nothing to do with its hash.
+// putKeyed puts numbered records of any keys. The hash key of an upper-case key is not its MD5.
 func (o *outbox) putKeyed(random *rand.Rand, n int) {
 	entries := make([]braid.Entry, n)
 	for i := range entries {
@@ -113,7 +112,7 @@ func placeOf(key string) *braid.HashKey {
 	return &place
 }
 
-// lostEntries returns how many records were stored by calls whose answer did not come.
+// lostEntries returns how many records were stored by calls whose response was lost.
 func (o *outbox) lostEntries() (n int) {
 	for _, call := range o.kit.Calls("PutRecords") {
 		if call.Err == "no answer" {
@@ -123,8 +122,8 @@ func (o *outbox) lostEntries() (n int) {
 	return n
 }
 
-// requireCopied requires that the copy has what Kinesis has, and nothing else, record by record; and that
-// all records are where their hash keys say.
+// requireCopied requires that the copy equals the records in Kinesis, and that all records are in
+// the shards of their hash keys.
 func (o *outbox) requireCopied() {
 	o.Helper()
 	orders, err := o.kit.DB().Stream("orders")
@@ -162,7 +161,7 @@ func (o *outbox) requireCopied() {
 		require.NoError(o, err)
 		replayed = append(replayed, text(rec))
 		if _, aggregated := kpl.Split(rec.Data); aggregated {
-			continue // the order in Kinesis is that of the copy, and was looked at there
+			continue // the copy has the order of Kinesis, which was checked there
 		}
 		if name := fmt.Sprintf("%s %q", rec.PartitionKey, rec.Data); !seen[name] {
 			seen[name] = true

@@ -97,7 +97,7 @@ func (p *Producer) send(r *request) {
 	}
 	cancel()
 	if err == nil && len(out.Records) != len(r.entries) {
-		err = errors.New("the service answered with another number of records than it was asked to put")
+		err = errors.New("service returned a wrong number of results")
 	}
 	if err != nil {
 		p.requestFailed(r, classify(err))
@@ -106,7 +106,7 @@ func (p *Producer) send(r *request) {
 	p.answered(r, out)
 }
 
-var errTimeout = errors.New("the request took longer than ProducerOptions.RequestTimeout")
+var errTimeout = errors.New("request took longer than ProducerOptions.RequestTimeout")
 
 // oneAttempt disables the SDK's retries. The producer must see each attempt to know whether one of
 // them may have stored a record.
@@ -286,7 +286,7 @@ func (p *Producer) settleStrays(r *request, strays []int, records []types.PutRec
 	for attempt := 1; len(strays) > 0; attempt++ {
 		shards, err := p.renewShards(r.generation)
 		if err != nil && p.life.Err() == nil {
-			p.opts.Logger.Warn("the shards of a stream cannot be listed; retrying", "stream", p.label, "error", err)
+			p.opts.Logger.Warn("shards of a stream cannot be listed; retrying", "stream", p.label, "error", err)
 		}
 		strays = p.resolve(r, strays, records, encrypted, shards, p.life.Err() != nil)
 		if len(strays) == 0 {

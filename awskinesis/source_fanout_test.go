@@ -19,17 +19,17 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// connection is the body of a subscription, which breaks or falls silent when a test says so.
+// connection is the body of a subscription's response. A test can break or silence it.
 type connection struct {
 	io.ReadCloser
 	closed chan struct{}
 	once   sync.Once
 
 	mu     sync.Mutex // guards the fields below
-	err    error      // that it broke with
+	err    error      // the error with which it broke
 	silent bool
-	first  bool   // it breaks after the first frame, which is no event
-	frame  []byte // as much of that as was read
+	first  bool   // it breaks after the first frame, which is not an event
+	frame  []byte // the part of it that was read
 }
 
 func (c *connection) breakOff(err error) {
@@ -65,7 +65,7 @@ func (c *connection) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// readFirst reads no more than the first frame, whose length is in its first four bytes.
+// readFirst reads at most the first frame, whose length is in its first four bytes.
 func (c *connection) readFirst(p []byte) (int, error) {
 	left := 4 - len(c.frame)
 	if left <= 0 {
@@ -84,12 +84,12 @@ func (c *connection) Close() error {
 	return c.ReadCloser.Close()
 }
 
-// follow reads on until the test ends the reader, and returns what has come so far.
+// follow reads until the test ends the reader. seen has what was read so far.
 func (f *sourceFixture) follow(r consumer.ShardReader) (seen *journal, stop func() error) {
 	seen = &journal{}
 	ended, done := make(chan error, 1), make(chan struct{})
 	f.Cleanup(func() { <-done }) // before the reader is closed
-	go func() {                  // ends with an error of Next, of the test's context at the latest
+	go func() {                  // ends with an error of Next, at the latest that of the test's context
 		defer close(done)
 		for {
 			page, err := r.Next(f.Context(), wide)
@@ -157,8 +157,8 @@ func TestSubscriptionIsRenewedBeforeItEnds(t *testing.T) {
 	})
 }
 
-// A connection breaks off while an event is on its way: it comes again. After many in a row
-// the reader says so.
+// A connection breaks in the middle of an event, which is delivered again. After many breaks in a
+// row the reader returns an error.
 func TestSubscriptionThatBreaksIsRenewed(t *testing.T) {
 	sourceBubble(t, 1, fanOut.options(), func(f *sourceFixture) {
 		var last *connection
@@ -189,8 +189,7 @@ func TestSubscriptionThatBreaksIsRenewed(t *testing.T) {
 	})
 }
 
-// A connection that is silent is not waited for: the service sends something every few
-// seconds.
+// A silent connection is replaced: the service sends something every few seconds.
 func TestSilentSubscriptionIsRenewed(t *testing.T) {
 	sourceBubble(t, 1, fanOut.options(), func(f *sourceFixture) {
 		var first *connection
@@ -206,8 +205,8 @@ func TestSilentSubscriptionIsRenewed(t *testing.T) {
 	})
 }
 
-// A reader that another process opens gets the place once that is five seconds old, and the
-// one before learns of it, and does not take it back at once.
+// A reader in another process takes the subscription over once it is five seconds old. The previous
+// reader notices, and does not take it back at once.
 func TestSubscriptionIsTakenOver(t *testing.T) {
 	sourceBubble(t, 1, fanOut.options(), func(f *sourceFixture) {
 		start := f.shards()[0].Start
@@ -232,8 +231,8 @@ func TestSubscriptionIsTakenOver(t *testing.T) {
 	})
 }
 
-// While the processor is busy nothing is read, the service ends the subscription, and the
-// reader goes on where it was.
+// While the processor is busy, nothing is read and the service ends the subscription. The reader
+// then continues at its position.
 func TestSubscriptionThatIsNotReadGoesOn(t *testing.T) {
 	sourceBubble(t, 1, fanOut.options(), func(f *sourceFixture) {
 		r := f.open(shard0, f.shards()[0].Start)
@@ -277,7 +276,7 @@ func TestConsumerIsRegisteredOnce(t *testing.T) {
 		f.next(r)
 		require.Equal(f, 2, f.calls("RegisterStreamConsumer", ""))
 
-		// So it does if somebody else has deregistered it meanwhile.
+		// The same happens if somebody else deregisters it meanwhile.
 		require.NoError(f, f.newSource(fanOut.options()).Deregister(f.Context(), "orders"))
 		time.Sleep(5 * time.Minute)
 		_, err := r.Next(f.Context(), wide)
@@ -310,7 +309,7 @@ func TestConsumerIsGivenByARN(t *testing.T) {
 	})
 }
 
-// Where fan-out is refused, a source that may polls, for ten minutes; another one stops.
+// If fan-out is refused, a source that may poll does so for ten minutes; another one stops.
 func TestRefusedFanOutIsPolled(t *testing.T) {
 	for _, refusal := range []struct{ operation, code string }{
 		{"DescribeStreamConsumer", "AccessDeniedException"},

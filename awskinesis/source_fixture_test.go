@@ -23,8 +23,9 @@ import (
 	"github.com/braidstream/braid/kinesisapi/kinesistest"
 )
 
-// sourceClient is the SDK's, with a client for each subscription: those of one share a
-// decoder, which the race detector sees. A function of a test may change what a call meets.
+// sourceClient is the SDK's client, with a separate one for each subscription, because
+// subscriptions of one client share a decoder, and the race detector reports that. A test's
+// function may change the outcome of a call.
 type sourceClient struct {
 	*kinesis.Client
 	kit *kinesistest.Kit
@@ -40,8 +41,8 @@ func newSourceClient(kit *kinesistest.Kit) *sourceClient {
 	return &sourceClient{Client: kit.Kinesis(), kit: kit}
 }
 
-// mishap decides what a call meets, if there is chaos: it takes its time, and may fail before
-// it is made or when it has been.
+// mishap decides the faults of a call, if there is chaos: it may be delayed, and fail before or
+// after it is made.
 func (c *sourceClient) mishap() (before, after error) {
 	c.mu.Lock()
 	if c.random == nil {
@@ -64,7 +65,7 @@ func (c *sourceClient) mishap() (before, after error) {
 	return before, after
 }
 
-// call makes a call with what it meets.
+// call makes a call with faults.
 func call[In, Out any](c *sourceClient, ctx context.Context, make func(context.Context, *In, ...func(*kinesis.Options)) (*Out, error), in *In, options []func(*kinesis.Options)) (*Out, error) {
 	before, after := c.mishap()
 	if before != nil {
@@ -101,7 +102,7 @@ func (c *sourceClient) SubscribeToShard(ctx context.Context, in *kinesis.Subscri
 	return client.SubscribeToShard(ctx, in, options...)
 }
 
-// wire is a client whose answers are connections.
+// wire returns a client whose responses are connections.
 func (c *sourceClient) wire(inner kinesis.HTTPClient) kinesis.HTTPClient {
 	return do(func(r *http.Request) (*http.Response, error) {
 		response, err := inner.Do(r)
@@ -153,7 +154,7 @@ func (c *sourceClient) set(change func()) {
 	change()
 }
 
-// mode is how a source reads.
+// mode is polling or fan-out.
 type mode string
 
 const (
@@ -169,7 +170,7 @@ func (m mode) options() *awskinesis.SourceOptions {
 	return o
 }
 
-// sourceFixture is a stream "orders" of a service with exact limits and a source, in a bubble.
+// sourceFixture is a stream "orders" of a service with exact limits, and a source, in a bubble.
 type sourceFixture struct {
 	*testing.T
 	kit    *kinesistest.Kit
@@ -178,7 +179,7 @@ type sourceFixture struct {
 	puts   int
 }
 
-// sourceBubble runs the test with so many shards.
+// sourceBubble runs the test with a stream of that many shards.
 func sourceBubble(t *testing.T, shards int, options *awskinesis.SourceOptions, test func(f *sourceFixture)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -206,7 +207,7 @@ func (f *sourceFixture) newSource(options *awskinesis.SourceOptions) *awskinesis
 	return source
 }
 
-// put puts so many records, with ten keys in turn, and returns what is in them.
+// put puts n records, with ten keys in turn, and returns their data.
 func (f *sourceFixture) put(n int) (data []string) {
 	f.Helper()
 	for range n {
@@ -236,7 +237,7 @@ func (f *sourceFixture) open(shard braid.ShardID, from braid.Position) consumer.
 
 var wide = consumer.Limits{Records: 10_000, Bytes: 1 << 20}
 
-// next returns the next page that says something.
+// next returns the next page that has records or news.
 func (f *sourceFixture) next(r consumer.ShardReader) consumer.Page {
 	f.Helper()
 	for {
@@ -248,7 +249,7 @@ func (f *sourceFixture) next(r consumer.ShardReader) consumer.Page {
 	}
 }
 
-// rest reads up to the tip, or the end.
+// rest reads to the tip, or to the end.
 func (f *sourceFixture) rest(r consumer.ShardReader) (data []string) {
 	f.Helper()
 	for {
@@ -263,7 +264,7 @@ func (f *sourceFixture) rest(r consumer.ShardReader) (data []string) {
 	}
 }
 
-// calls returns how many calls of an operation there were, with that outcome.
+// calls returns the number of calls of an operation with that outcome.
 func (f *sourceFixture) calls(operation, outcome string) (n int) {
 	f.Helper()
 	for _, c := range f.kit.Calls(operation) {
@@ -274,7 +275,7 @@ func (f *sourceFixture) calls(operation, outcome string) (n int) {
 	return n
 }
 
-// requireNoThrottle requires that the service has refused no call for its limits.
+// requireNoThrottle requires that the service has throttled no call.
 func (f *sourceFixture) requireNoThrottle() {
 	f.Helper()
 	for _, c := range f.kit.Calls("") {
@@ -282,7 +283,7 @@ func (f *sourceFixture) requireNoThrottle() {
 	}
 }
 
-// worker runs a worker, and returns how to stop it.
+// worker runs a worker, and returns a function that stops it.
 func (f *sourceFixture) worker(source consumer.Source, leases consumer.LeaseStore, cfg consumer.Config, process consumer.ProcessorFunc) (w *consumer.Worker, stop func()) {
 	f.Helper()
 	cfg.App, cfg.Source, cfg.Leases = "billing", source, leases
@@ -294,7 +295,7 @@ func (f *sourceFixture) worker(source consumer.Source, leases consumer.LeaseStor
 	require.NoError(f, err)
 	ran := make(chan error, 1)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(f.Context()))
-	f.Cleanup(cancel) // of a test that failed
+	f.Cleanup(cancel) // if the test failed
 	go func() { ran <- w.Run(ctx) }()
 	return w, func() {
 		f.Helper()

@@ -12,7 +12,7 @@ import (
 	"github.com/braidstream/braid/kinesisapi/kinesistest"
 )
 
-// Kinesis does not say that records were trimmed, so gaps are suspected, and its times are in
+// Kinesis does not report trimmed records, so gaps are suspected, and its times are in
 // milliseconds. Nothing else is relaxed.
 func TestSourceKeepsThePromisesOfASource(t *testing.T) {
 	for _, m := range []mode{polling, fanOut} {
@@ -46,7 +46,7 @@ func TestSourceKeepsThePromisesOfASource(t *testing.T) {
 					Delete: func(t *testing.T, stream string) {
 						t.Helper()
 						require.NoError(t, kit.DB().DeleteStream(t.Context(), stream))
-						time.Sleep(time.Second) // as the service does, which tells streams of one name apart by seconds
+						time.Sleep(time.Second) // as the service does, which distinguishes streams of the same name by seconds
 					},
 				}
 			}, &sourcetest.Options{Bubble: true, SuspectsTrims: true, Granularity: time.Millisecond})

@@ -42,10 +42,11 @@ func TestSourceRefusesOptions(t *testing.T) {
 	require.Nil(t, source.Changed())
 }
 
-// That nothing followed is only said while it is new: what was read an hour ago says nothing of now.
+// A page reports the tip only while that is current: the result of a read an hour ago does not
+// count.
 func TestAPageThatWaitedIsNotAtTheTip(t *testing.T) {
 	eachMode(t, 1, func(f *sourceFixture, _ mode) {
-		large := strings.Repeat("x", 40_000) // so that a page has one of the records that one read brings
+		large := strings.Repeat("x", 40_000) // so that a page has only one of the records of a read
 		f.kit.Put("orders", "key", large, large, large)
 		r := f.open(shard0, f.shards()[0].Start)
 		one := func() consumer.Page {
@@ -65,7 +66,7 @@ func TestAPageThatWaitedIsNotAtTheTip(t *testing.T) {
 	})
 }
 
-// An idle shard is read less and less often, and one that brings records at once again.
+// An idle shard is polled less and less often, and an active one at full pace at once.
 func TestIdleShardIsReadLessOften(t *testing.T) {
 	sourceBubble(t, 1, polling.options(), func(f *sourceFixture) {
 		f.follow(f.open(shard0, f.shards()[0].Start))
@@ -89,8 +90,8 @@ func TestIdleShardIsReadLessOften(t *testing.T) {
 	})
 }
 
-// A backlog of large records is read as fast as a shard gives it, and no faster, while others
-// of the process peek.
+// A backlog of large records is read at the shard's full quota and no faster, while other readers
+// in the process peek.
 func TestBacklogIsReadWithinTheBudgetOfBytes(t *testing.T) {
 	sourceBubble(t, 1, polling.options(), func(f *sourceFixture) {
 		const records, size = 40, 1 << 20
@@ -114,14 +115,14 @@ func TestBacklogIsReadWithinTheBudgetOfBytes(t *testing.T) {
 		took := time.Since(began)
 		f.requireNoThrottle()
 		require.Greater(f, took, records/2*time.Second)
-		require.Less(f, took, 45*time.Second, "the peeks take some of it: a record each")
+		require.Less(f, took, 45*time.Second, "each peek takes the quota of one record")
 		calls := f.kit.Calls("GetRecords")
-		require.LessOrEqual(f, *calls[len(calls)/2].Input.(*kinesis.GetRecordsInput).Limit, int32(2), "what fits into a page")
+		require.LessOrEqual(f, *calls[len(calls)/2].Input.(*kinesis.GetRecordsInput).Limit, int32(2), "as many as fit into a page")
 	})
 }
 
-// Others read the shard as well: the reader backs off, and goes on. If they never let it, it
-// says so.
+// Others also read the shard: the reader backs off, and continues. If they never leave any quota,
+// it returns an error.
 func TestThrottledReaderBacksOff(t *testing.T) {
 	sourceBubble(t, 1, polling.options(), func(f *sourceFixture) {
 		f.put(1)
@@ -153,7 +154,7 @@ func TestExpiredIteratorIsReplaced(t *testing.T) {
 			all = append(all, f.put(3)...)
 			got = append(got, f.rest(r)...)
 		}
-		time.Sleep(time.Hour) // in which nobody calls Next
+		time.Sleep(time.Hour) // meanwhile nobody calls Next
 		all = append(all, f.put(3)...)
 		got = append(got, f.rest(r)...)
 		require.Equal(f, all, got)
@@ -161,8 +162,8 @@ func TestExpiredIteratorIsReplaced(t *testing.T) {
 	})
 }
 
-// A shard that ends has children, even while the listing does not know them; and it has not
-// ended while nobody does.
+// The children of an ended shard are found even before the listing has them; while nobody knows
+// them, the shard has not ended.
 func TestChildrenAreFound(t *testing.T) {
 	eachMode(t, 1, func(f *sourceFixture, m mode) {
 		start := f.shards()[0].Start
@@ -186,7 +187,7 @@ func TestChildrenAreFound(t *testing.T) {
 		}
 		f.client.set(func() { f.client.read = func(out *kinesis.GetRecordsOutput) { out.ChildShards = nil } })
 		_, err := f.open(shard0, start).Next(f.Context(), wide)
-		require.ErrorContains(f, err, "no shard that follows is listed")
+		require.ErrorContains(f, err, "none of its children is listed yet")
 		f.client.set(func() { f.client.listed = nil })
 		page = f.next(f.open(shard0, start))
 		require.True(f, page.EndOfShard)
@@ -194,7 +195,7 @@ func TestChildrenAreFound(t *testing.T) {
 	})
 }
 
-// By ARN a stream of more shards than one page lists is found, in every call.
+// A stream with more shards than fit a page of the listing is found by its ARN, in every call.
 func TestStreamsAreReadByARN(t *testing.T) {
 	eachMode(t, 1200, func(f *sourceFixture, _ mode) {
 		const arn = "arn:aws:kinesis:us-east-1:000000000000:stream/orders"
@@ -233,7 +234,7 @@ func TestStreamsAreReadByARN(t *testing.T) {
 	})
 }
 
-// Whether a stream is on demand or encrypted makes no difference.
+// On-demand and encrypted streams are read like others.
 func TestOnDemandAndEncryptedStreamsAreRead(t *testing.T) {
 	eachMode(t, 1, func(f *sourceFixture, m mode) {
 		_, err := f.client.CreateStream(f.Context(), &kinesis.CreateStreamInput{
@@ -259,13 +260,13 @@ func TestOnDemandAndEncryptedStreamsAreRead(t *testing.T) {
 	})
 }
 
-// A stretch without records, in which the service returns empty pages, is longer than what a
-// Peek looks at. So the shard has not caught up; and another Peek goes on to the record.
+// A stretch without records, where the service returns empty pages, is longer than a Peek covers.
+// So the shard is not at the tip, and the next Peek continues to the record.
 func TestEmptyPagesAreNotTheTip(t *testing.T) {
 	sourceBubble(t, 1, polling.options(), func(f *sourceFixture) {
 		data := f.put(1)
 		start := f.shards()[0].Start
-		left, again := 0, (*string)(nil) // the empty pages do not move on
+		left, again := 0, (*string)(nil) // the empty pages do not advance
 		f.client.set(func() {
 			f.client.read = func(out *kinesis.GetRecordsOutput) {
 				if left--; left >= 0 {
@@ -306,7 +307,7 @@ func TestEmptyPagesAreNotTheTip(t *testing.T) {
 	})
 }
 
-// Readers of a reshard, which come to the end at once, share listings.
+// Readers that reach the end of their shards together share listings.
 func TestListingsAreShared(t *testing.T) {
 	sourceBubble(t, 20, polling.options(), func(f *sourceFixture) {
 		shards := f.shards()
@@ -326,7 +327,7 @@ func TestListingsAreShared(t *testing.T) {
 	})
 }
 
-// Places that may have been trimmed are suspected, and others are not.
+// Positions whose records may have been trimmed are suspected, and no others.
 func TestGapsAreSuspected(t *testing.T) {
 	eachMode(t, 1, func(f *sourceFixture, m mode) {
 		start := f.shards()[0].Start
@@ -343,7 +344,7 @@ func TestGapsAreSuspected(t *testing.T) {
 		latest, err := f.source.Resolve(f.Context(), "orders", shard0, braid.Latest())
 		require.NoError(f, err)
 
-		// The reader has looked at the shard at all times, so it knows that nothing came.
+		// The reader has read the shard all the time, so it knows that nothing arrived.
 		for range 50 {
 			time.Sleep(30 * time.Minute)
 			page, err := r.Next(contextFor(f, time.Second), wide)
@@ -353,7 +354,7 @@ func TestGapsAreSuspected(t *testing.T) {
 			require.Nil(f, page.Gap)
 		}
 		r.Close()
-		require.Nil(f, gapOf(last), "the reader before has seen that nothing is missing there")
+		require.Nil(f, gapOf(last), "the previous reader has seen that nothing is missing there")
 		time.Sleep(25 * time.Hour)
 		for _, at := range []braid.Position{start, last, latest.Start} {
 			gap := gapOf(at)
@@ -361,15 +362,15 @@ func TestGapsAreSuspected(t *testing.T) {
 			require.True(f, gap.Suspected)
 		}
 
-		// At the trim horizon there is nothing to be lost, nor a moment later.
+		// At the trim horizon nothing can be lost, nor a moment later.
 		horizon, err := f.source.Resolve(f.Context(), "orders", shard0, braid.TrimHorizon())
 		require.NoError(f, err)
 		time.Sleep(time.Minute)
 		require.Nil(f, gapOf(horizon.Start))
 		time.Sleep(time.Hour)
-		require.Nil(f, gapOf(horizon.Start), "the reader before has seen that nothing was there")
+		require.Nil(f, gapOf(horizon.Start), "the previous reader has seen that nothing was there")
 		f.source = f.newSource(m.options())
-		for range 2 { // until the reader goes on from there
+		for range 2 { // until the reader continues there
 			require.NotNil(f, gapOf(horizon.Start), "another process has not")
 		}
 		data := f.put(1)
@@ -381,15 +382,15 @@ func TestGapsAreSuspected(t *testing.T) {
 	})
 }
 
-// contextFor is the test's for a time.
+// contextFor returns the test's context with a timeout.
 func contextFor(f *sourceFixture, d time.Duration) context.Context {
 	ctx, cancel := context.WithTimeout(f.Context(), d)
 	f.Cleanup(cancel)
 	return ctx
 }
 
-// A listing that is older than the one before takes no shard away, and one from which a shard
-// has expired does.
+// A listing that is older than the previous one removes no shard; one in which a shard has expired
+// does.
 func TestListingsDoNotForgetShards(t *testing.T) {
 	sourceBubble(t, 2, polling.options(), func(f *sourceFixture) {
 		old := f.shards()
@@ -418,8 +419,8 @@ func TestListingsDoNotForgetShards(t *testing.T) {
 	})
 }
 
-// A source that was not asked while a shard and all its children were closed and expired forgets
-// them, though it has known the shard as an open one.
+// A shard and all of its children were closed and expired without any listing in between. The next
+// listing forgets them, though the source knew the shard as open.
 func TestListingForgetsShardsOfLongAgo(t *testing.T) {
 	sourceBubble(t, 1, polling.options(), func(f *sourceFixture) {
 		f.shards()
@@ -436,8 +437,8 @@ func TestListingForgetsShardsOfLongAgo(t *testing.T) {
 	})
 }
 
-// A reader does not go on in a stream that has taken the name of its own, even from a place
-// that is a time.
+// A reader does not continue in a new stream with the name of its own, even from a position that is
+// a time.
 func TestReaderDoesNotGoOnInAnotherStream(t *testing.T) {
 	sourceBubble(t, 1, polling.options(), func(f *sourceFixture) {
 		latest, err := f.source.Resolve(f.Context(), "orders", shard0, braid.Latest())
@@ -449,7 +450,7 @@ func TestReaderDoesNotGoOnInAnotherStream(t *testing.T) {
 		_, err = f.kit.DB().CreateStream(f.Context(), "orders", &braid.StreamOptions{Shards: 1})
 		require.NoError(f, err)
 		f.put(1)
-		f.shards() // somebody looks at the stream
+		f.shards() // lists the stream's shards
 		f.kit.ExpireIterators()
 		_, err = r.Next(f.Context(), wide)
 		require.ErrorIs(f, err, braid.ErrStreamNotFound)
@@ -474,8 +475,8 @@ func TestTimesInTheFutureAreWaitedFor(t *testing.T) {
 	})
 }
 
-// LATEST is the service's time where our clock is certainly wrong, and our own, which is more
-// precise, where it may be right.
+// LATEST uses the service's clock if ours is certainly wrong, and otherwise ours, which is more
+// precise.
 func TestLatestIsOfTheServicesClock(t *testing.T) {
 	sourceBubble(t, 1, polling.options(), func(f *sourceFixture) {
 		for _, wrong := range []time.Duration{0, time.Hour, -time.Hour, 0, 300 * time.Millisecond} {
@@ -490,7 +491,7 @@ func TestLatestIsOfTheServicesClock(t *testing.T) {
 					return response, err
 				})
 			})
-			time.Sleep(6 * time.Minute) // so that the stream is described anew
+			time.Sleep(6 * time.Minute) // until the stream is described again
 			now = time.Now().Add(wrong)
 			f.shards()
 			at, err := f.source.Resolve(f.Context(), "orders", shard0, braid.Latest())
@@ -506,7 +507,7 @@ func TestLatestIsOfTheServicesClock(t *testing.T) {
 	})
 }
 
-// Places of other makers: leases that the KCL has written, and mistakes.
+// Positions from other writers: leases of the KCL, and invalid ones.
 func TestOtherPlaces(t *testing.T) {
 	eachMode(t, 2, func(f *sourceFixture, _ mode) {
 		f.put(10)

@@ -16,7 +16,7 @@ import (
 	"github.com/braidstream/braid/kpl"
 )
 
-// journal is what processors have seen, in order.
+// journal has the records that processors got, in order.
 type journal struct {
 	mu   sync.Mutex // guards data
 	data []string
@@ -61,9 +61,9 @@ func (f *sourceFixture) reshard(random *rand.Rand) {
 	f.kit.Split("orders", string(open[i].ID()))
 }
 
-// Two workers, each with a client of its own, process what is put through splits and merges
-// and while they take turns: each record is processed once by workers that stop, in order per
-// key, and every shard that was closed is done.
+// Two workers, each with its own client, process records through splits and merges, and while they
+// replace each other. Workers that stop process each record once, in order per key, and every
+// closed shard is finished.
 func TestWorkersOnKinesisProcessThroughReshards(t *testing.T) {
 	eachMode(t, 2, func(f *sourceFixture, m mode) {
 		random := rand.New(rand.NewPCG(1, 2))
@@ -76,7 +76,7 @@ func TestWorkersOnKinesisProcessThroughReshards(t *testing.T) {
 			f.put(40)
 			f.reshard(random)
 			f.put(40)
-			if round%2 == 1 { // another worker joins, and the one before goes
+			if round%2 == 1 { // another worker joins, and the earlier one leaves
 				w, stopNext := f.worker(f.newSource(m.options()), leases, consumer.Config{WorkerID: fmt.Sprint(round)}, seen.process)
 				time.Sleep(20 * time.Second)
 				f.put(20)
@@ -115,7 +115,7 @@ func TestWorkersOnKinesisProcessThroughReshards(t *testing.T) {
 	})
 }
 
-// Whatever a call meets, no record is lost or comes out of order.
+// Whatever happens to calls, no record is lost or out of order.
 func TestWorkerOnKinesisStandsFaults(t *testing.T) {
 	eachMode(t, 2, func(f *sourceFixture, m mode) {
 		var seen journal
@@ -159,9 +159,9 @@ func TestWorkerOnKinesisStandsFaults(t *testing.T) {
 	})
 }
 
-// In chaos calls fail, their answers are lost, connections break, iterators expire, the listing
-// lags behind, shards split and merge, and workers come and go: still no record is
-// lost, and none comes before an earlier one of its key.
+// Calls fail, responses are lost, connections break, iterators expire, listings lag behind, shards
+// split and merge, and workers come and go: no record is lost, and none comes before an earlier one
+// of its key.
 func TestWorkersOnKinesisStandChaos(t *testing.T) {
 	seeds := uint64(10)
 	if testing.Short() {
@@ -192,7 +192,7 @@ func (f *sourceFixture) chaos(m mode, seed uint64) {
 	})
 	leases := newLeases()
 	var seen journal
-	var alive []func() // that stop a worker
+	var alive []func() // stop the workers
 	join := func(id string) {
 		_, stop := f.worker(f.newSource(m.options()), leases, consumer.Config{WorkerID: id}, seen.process)
 		alive = append(alive, stop)
@@ -244,8 +244,8 @@ func TestWorkerOnKinesisStandsCrashes(t *testing.T) {
 	})
 }
 
-// The calls of a shard in an hour in which nothing is put: what the documentation says of
-// cost. The KCL polls every 1.5 s, and renews a subscription every 5 minutes.
+// The calls per idle shard and hour are those in the documentation. The KCL polls every 1.5 s, and
+// renews a subscription every 5 minutes.
 func TestSourceAtRestMakesFewCalls(t *testing.T) {
 	eachMode(t, 4, func(f *sourceFixture, m mode) {
 		var seen journal
@@ -258,7 +258,7 @@ func TestSourceAtRestMakesFewCalls(t *testing.T) {
 			before[c.Operation]++
 		}
 		time.Sleep(time.Hour)
-		perHour := make(map[string]float64) // and shard; listings are of the stream
+		perHour := make(map[string]float64) // per shard; listings per stream
 		for _, c := range f.kit.Calls("") {
 			perHour[c.Operation]++
 		}
@@ -286,7 +286,8 @@ func TestSourceAtRestMakesFewCalls(t *testing.T) {
 	})
 }
 
-// Workers in one process share the budget of each shard, and with Status, which peeks.
+// Workers in one process share the quota of each shard, with each other and with Status, which
+// peeks.
 func TestWorkersOfAProcessShareTheBudget(t *testing.T) {
 	sourceBubble(t, 1, polling.options(), func(f *sourceFixture) {
 		var seen journal
@@ -297,7 +298,7 @@ func TestWorkersOfAProcessShareTheBudget(t *testing.T) {
 			w, stop := f.worker(f.source, leases, consumer.Config{WorkerID: fmt.Sprint(i)}, seen.process)
 			stops, last = append(stops, stop), w
 		}
-		time.Sleep(time.Second) // the application is there
+		time.Sleep(time.Second) // the application exists by then
 		for range 20 {
 			f.put(10)
 			for range 3 {
@@ -314,8 +315,8 @@ func TestWorkersOfAProcessShareTheBudget(t *testing.T) {
 	})
 }
 
-// A worker unpacks the aggregates of a producer, and continues after a checkpoint inside an
-// aggregate with the rest of it.
+// A worker unpacks the producer's aggregates. After a checkpoint inside an aggregate it continues
+// with the rest of it.
 func TestWorkerOnKinesisTakesAggregatesApart(t *testing.T) {
 	eachMode(t, 1, func(f *sourceFixture, _ mode) {
 		var a kpl.Aggregator
@@ -339,8 +340,8 @@ func TestWorkerOnKinesisTakesAggregatesApart(t *testing.T) {
 	})
 }
 
-// What is denied for good stops the shard until somebody resumes it, and is not asked for on
-// and on. What may pass is tried again.
+// A permanent refusal stops the shard until it is resumed, without further calls. A temporary
+// failure is retried.
 func TestWorkerOnKinesisStopsAtWhatIsDenied(t *testing.T) {
 	for code, permanent := range map[string]bool{
 		"AccessDeniedException":    true,
@@ -384,7 +385,7 @@ func TestWorkerOnKinesisStopsAtWhatIsDenied(t *testing.T) {
 	}
 }
 
-// A stream that was deleted and made again is processed from its beginning.
+// A stream that was deleted and created again is processed from its beginning.
 func TestWorkerOnKinesisGoesOnInANewStream(t *testing.T) {
 	eachMode(t, 1, func(f *sourceFixture, _ mode) {
 		var seen journal

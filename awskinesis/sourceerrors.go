@@ -72,11 +72,11 @@ func (r *shardReader) explain(ctx context.Context, err error) error {
 	shard := l.find(r.id)
 	switch number := r.at.SequenceNumber(); {
 	case l.incarnation() != r.listing.incarnation():
-		return fmt.Errorf("%w: another one has its name: %w", braid.ErrStreamNotFound, err)
+		return fmt.Errorf("%w: another stream has its name: %w", braid.ErrStreamNotFound, err)
 	case shard == nil:
 		return fmt.Errorf("%w: %w", braid.ErrShardNotFound, err)
 	case !number.IsZero() && number.Compare(shard.Start.SequenceNumber()) < 0:
-		return fmt.Errorf("%w: %s is of another one that had its name: %w", braid.ErrStreamNotFound, number, err)
+		return fmt.Errorf("%w: %s is from an earlier stream of that name: %w", braid.ErrStreamNotFound, number, err)
 	case code == "InvalidArgumentException" && !number.IsZero():
 		return permanentIf(err)
 	}

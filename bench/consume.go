@@ -142,7 +142,7 @@ func consumeBatches(e *environment, dir string, sys system) (metrics, error) {
 		select {
 		case <-done:
 		case <-time.After(time.Minute):
-			return nil, fmt.Errorf("a consumer has got %d of %d records in a minute", processed.Load(), want)
+			return nil, fmt.Errorf("consumer got only %d of %d records in a minute", processed.Load(), want)
 		}
 		after := usageNow()
 		after.perRecord(m, used, float64(want))

@@ -31,7 +31,7 @@ func fillAndDie(dir string, records int) (err error) {
 	}
 	line, err := bufio.NewReader(output).ReadString('\n')
 	if err == nil && line != "filled\n" {
-		err = fmt.Errorf("the process that fills says %q", line)
+		err = fmt.Errorf("the filling process printed %q", line)
 	}
 	err = errors.Join(err, cmd.Process.Kill())
 	_ = cmd.Wait() // its error says that it was killed

@@ -357,7 +357,7 @@ func (s *idleSample) checkpointAndTrim() error {
 	}
 	ctx, stop := context.WithCancel(s.ctx)
 	defer stop()
-	measured := errors.New("no batch has come")
+	measured := errors.New("no batch was delivered")
 	cfg := &consumer.Config{App: "checkpoints", Streams: []string{stream.Name()}, Checkpoints: consumer.Manual}
 	worker, err := consumer.New(s.db, cfg, consumer.ProcessorFunc(func(ctx context.Context, batch *consumer.Batch) error {
 		defer stop()

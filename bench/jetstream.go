@@ -60,7 +60,7 @@ func openJetStream(dir string, s settings) (store, error) {
 
 func (s *jetstreamStore) start() error {
 	if !s.server.ReadyForConnections(jetstreamPatient) {
-		return errors.New("the server does not take connections")
+		return errors.New("server accepts no connections")
 	}
 	for range jetstreamConns {
 		conn, err := nats.Connect("", nats.InProcessServer(s.server), nats.MaxReconnects(0))
@@ -179,7 +179,7 @@ func (p *jetstreamProducer) putApart(values [][]byte) error {
 		case err := <-ack.Err():
 			return err
 		case <-deadline.C:
-			return errors.New("a message was not acknowledged in time")
+			return errors.New("message not acknowledged in time")
 		}
 	}
 	return nil
@@ -200,7 +200,7 @@ func checkBatchReply(data []byte, size int) error {
 		return errors.New(reply.Error.Description)
 	}
 	if reply.Count != size {
-		return fmt.Errorf("the server stored %d messages of a batch of %d", reply.Count, size)
+		return fmt.Errorf("server stored %d messages of a batch of %d", reply.Count, size)
 	}
 	return nil
 }

@@ -309,7 +309,7 @@ func (c *kinesisConn) createStream(exists bool) error {
 		}
 		wait(10 * time.Millisecond)
 	}
-	return errors.New("the stream does not become active")
+	return errors.New("stream does not become active")
 }
 
 // check reads up to perShard records from the beginning of each shard, compares them with the
@@ -357,11 +357,11 @@ func (d *kinesisData) compare(answer []byte, shard, n int) error {
 		i, err := strconv.Atoi(number)
 		switch {
 		case err != nil || i < 0 || i >= len(d.records) || d.records[i].key != r.PartitionKey:
-			return fmt.Errorf("GetRecords: a record whose key %q nobody put", r.PartitionKey)
+			return fmt.Errorf("GetRecords: a record with key %q that was never put", r.PartitionKey)
 		case i%kinesisShards != shard:
-			return fmt.Errorf("GetRecords: the record %q is in shard %d", r.PartitionKey, shard)
+			return fmt.Errorf("GetRecords: record %q is in shard %d", r.PartitionKey, shard)
 		case !bytes.Equal(r.Data, d.records[i].value):
-			return fmt.Errorf("GetRecords: the record %q has other data than were put", r.PartitionKey)
+			return fmt.Errorf("GetRecords: record %q has other data than was put", r.PartitionKey)
 		}
 	}
 	return nil

@@ -226,9 +226,9 @@ func (r *runningServer) awaitAnswer() error {
 		select {
 		case exit := <-r.exited:
 			r.exited <- exit // for stop
-			return fmt.Errorf("the server has ended: %w", errors.Join(exit, err))
+			return fmt.Errorf("server has ended: %w", errors.Join(exit, err))
 		case <-deadline:
-			return fmt.Errorf("the server does not answer: %w", err)
+			return fmt.Errorf("server does not answer: %w", err)
 		case <-again.C:
 		}
 	}
@@ -244,11 +244,11 @@ func (r *runningServer) stop() {
 func (r *runningServer) residentBytes() (int64, error) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", r.cmd.Process.Pid))
 	if err != nil {
-		return 0, skipped{"the resident size of a process is read from /proc, which is not there"}
+		return 0, skipped{"the resident size of a process is read from /proc, which does not exist"}
 	}
 	n, found := residentOf(status)
 	if !found {
-		return 0, skipped{"/proc does not tell the resident size of a process"}
+		return 0, skipped{"/proc does not report the resident size of a process"}
 	}
 	return n, nil
 }
@@ -284,7 +284,7 @@ func installPackages(dir string) (string, error) {
 	if dir == "" {
 		cache, err := os.UserCacheDir()
 		if err != nil {
-			return "", skipped{"no directory for packages of npm, see -npm"}
+			return "", skipped{"no directory for npm packages, see -npm"}
 		}
 		dir = filepath.Join(cache, "braid-bench", "npm")
 	}

@@ -286,7 +286,7 @@ func TestKinesisConn(t *testing.T) {
 func TestFaultyServersAreFound(t *testing.T) {
 	for fault, f := range map[string]*fakeKinesis{
 		"7 of 8 records were read back": {drop: true},
-		"other data than were put":      {corrupt: true},
+		"other data than was put":       {corrupt: true},
 	} {
 		c := connect(t, f)
 		require.NoError(t, c.createStream(false))

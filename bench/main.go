@@ -48,20 +48,20 @@ type flags struct {
 func parseFlags() (f flags, err error) {
 	run := flag.String("run", "", "run the workloads whose id matches this `regexp`")
 	systems := flag.String("systems", "", "leave out the entries whose name does not match this `regexp`")
-	targets := flag.String("targets", "", "run only what these targets are judged by, such as `T1,T8` (default: all)")
-	disks := flag.String("disks", realDisk, "measure T1, T2, T3 and T6 on each of these `disks`: real, or, on Linux, in memory with syncs that take a time, as in real,0.05ms,0.2ms,1ms,5ms; without real nothing else is measured")
-	flag.IntVar(&f.repeats, "repeats", 0, "measure everything this often (default 5, and 3 for servers; with -quick 1)")
-	flag.BoolVar(&f.quick, "quick", false, "measure shortly, for a look in a few minutes")
-	flag.StringVar(&f.dir, "dir", "", "put the files in a new directory in this `directory`, which should be on the disk in question (default: that for temporary files)")
+	targets := flag.String("targets", "", "run only the workloads of these targets, such as `T1,T8` (default: all)")
+	disks := flag.String("disks", realDisk, "measure T1, T2, T3 and T6 on each of these `disks`: real, or, on Linux, in memory with syncs of a fixed duration, such as real,0.05ms,0.2ms,1ms,5ms; without real, only these four are measured")
+	flag.IntVar(&f.repeats, "repeats", 0, "repeat everything this often (default 5, and 3 for servers; with -quick 1)")
+	flag.BoolVar(&f.quick, "quick", false, "measure only for a few minutes; the figures are rough")
+	flag.StringVar(&f.dir, "dir", "", "put the files in a new directory in this `directory`, on the disk to be measured (default: the directory for temporary files)")
 	flag.StringVar(&f.json, "json", "", "write all samples and verdicts to this `file`")
-	from := flag.String("from", "", "measure nothing, and report what these `files` of -json hold, separated by commas, and -run, -targets and -disks choose; several are further repeats, or other workloads, on the same machine")
+	from := flag.String("from", "", "measure nothing, and report the results in these `files` of -json, separated by commas, as far as -run, -targets and -disks select them; several files may have more repeats, or other workloads, of the same machine")
 	flag.StringVar(&f.svg, "svg", "", "draw the verdicts to this `file`")
-	flag.StringVar(&f.markdown, "markdown", "", "write a table in Markdown with a row for each workload to this `file`, between the lines <!-- bench: begin --> and <!-- bench: end -->, and a short one between those of bench figures; or with - to standard output, in place of the summary")
-	flag.StringVar(&f.npm, "npm", "", "keep the servers that come from npm in this `directory`, and install them if they are not there (default: one in the user's cache)")
+	flag.StringVar(&f.markdown, "markdown", "", "write a table in Markdown with a row for each workload to this `file`, between the lines <!-- bench: begin --> and <!-- bench: end -->, and a short one between those of bench figures; or, if it is -, to standard output instead of the summary")
+	flag.StringVar(&f.npm, "npm", "", "keep the servers from npm in this `directory`, and install missing ones there (default: one in the user's cache)")
 	flag.StringVar(&f.cpuprofile, "cpuprofile", "", "write a CPU profile of the whole run to this `file`")
 	flag.Float64Var(&f.sustainGiB, "sustain", 0, "write this many `GiB` in T5 (default 3; with -quick 0.5)")
-	flag.BoolVar(&f.list, "list", false, "list the workloads and end")
-	flag.BoolVar(&f.verbose, "v", false, "tell on standard error what is being measured")
+	flag.BoolVar(&f.list, "list", false, "list the workloads and exit")
+	flag.BoolVar(&f.verbose, "v", false, "report progress on standard error")
 	flag.Parse()
 	if flag.NArg() > 0 {
 		return f, fmt.Errorf("unexpected argument %q", flag.Arg(0))
@@ -98,7 +98,7 @@ func parseTargets(text string) ([]string, error) {
 	for id := range strings.SplitSeq(text, ",") {
 		id = strings.ToUpper(strings.TrimSpace(id))
 		if !known[id] {
-			return nil, fmt.Errorf("-targets: there is no target %q; they are T1 to T12, Q1 to Q5 and K1 to K6", id)
+			return nil, fmt.Errorf("-targets: unknown target %q; the targets are T1 to T12, Q1 to Q5 and K1 to K6", id)
 		}
 		ids = append(ids, id)
 	}

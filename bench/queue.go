@@ -233,10 +233,10 @@ func waitingMemory() *workload {
 	few, many := queueRow(braidSystem, queueFew, "waiting"), queueRow(braidSystem, queueMany, "waiting")
 	w := &workload{
 		id:    "Q3/waiting",
-		about: fmt.Sprintf("queue: Go's heap for records of %d B that wait to be received", queueBytes),
+		about: fmt.Sprintf("queue: Go's heap for waiting records of %d B", queueBytes),
 		main:  addedMiB,
 		base:  few,
-		notes: []string{"added: by the queue's first receive and acknowledgement in a store that is open; what the store itself takes for its records is not in it"},
+		notes: []string{"added: memory for the queue's first receive and acknowledgement in an open store, without the store's own memory for its records"},
 		targets: []target{{
 			name:  fmt.Sprintf("%s of %s − of %s ≤ 1", addedMiB, number(queueMany), number(queueFew)),
 			limit: 1,
@@ -264,10 +264,10 @@ func waitingMemory() *workload {
 func flightMemory() *workload {
 	w := &workload{
 		id:      "Q4/in-flight",
-		about:   fmt.Sprintf("queue: Go's heap for %s records that are in flight", number(queueFlight)),
+		about:   fmt.Sprintf("queue: Go's heap for %s records in flight", number(queueFlight)),
 		main:    addedMiB,
 		base:    jetstreamSystem.name,
-		notes:   []string{"added: while the consumer has dropped what it received; JetStream's is that of server and client"},
+		notes:   []string{"added: the consumer has dropped the records that it received; JetStream's figure includes server and client"},
 		targets: []target{atMost(64, braidSystem.name, addedMiB)},
 	}
 	w.entries = entriesOf([]system{braidSystem, jetstreamSystem}, func(_ *environment, dir string, sys system) (metrics, error) {

@@ -155,7 +155,7 @@ func readResults(names []string) (*results, error) {
 // add adds a later run. Its samples of a workload count as further repeats.
 func (r *results) add(later *results) error {
 	if r.Machine != later.Machine {
-		return fmt.Errorf("it is of another machine: %s; and not %s", later.Machine, r.Machine)
+		return fmt.Errorf("results are from another machine: %s, not %s", later.Machine, r.Machine)
 	}
 	repeats := make(map[string]int)
 	for _, s := range r.Samples {

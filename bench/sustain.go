@@ -61,10 +61,10 @@ func sustainWorkloads() []*workload {
 	}
 	slide := &workload{
 		id:      "T5/slide",
-		about:   "the same, all but the newest trimmed again and again",
+		about:   "the same, repeatedly trimmed to the newest records",
 		main:    mbPerSecond,
 		columns: slices.Concat([]string{trimP50, trimMax}, columns, diskAt[:]),
-		notes:   append(notes, "disk @ 20 % and so on: MiB that the directory held when so much had been written: flat, if space comes back"),
+		notes:   append(notes, "disk @ 20 % and so on: size of the directory in MiB when that share was written; flat if space is reclaimed"),
 		targets: append(append([]target{}, targets...), diskBound()),
 		entries: sustaining(true),
 	}

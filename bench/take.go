@@ -50,10 +50,10 @@ func (w *leaseWorker) start(ctx context.Context) error {
 	case <-all:
 		return nil
 	case err := <-w.ended:
-		return errors.Join(errors.New("the worker has ended"), err)
+		return errors.Join(errors.New("worker has ended"), err)
 	case <-time.After(takePatience):
 		w.stop()
-		return fmt.Errorf("a worker has got %d of %d leases in a minute", got.Load(), w.leases)
+		return fmt.Errorf("worker got only %d of %d leases in a minute", got.Load(), w.leases)
 	}
 }
 

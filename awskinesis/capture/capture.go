@@ -156,7 +156,7 @@ func (c *capturer) untilTip(ctx context.Context, app *consumer.App) error {
 	case err != nil:
 		return &failure{err}
 	}
-	return errors.New("all is captured")
+	return errors.New("everything is captured")
 }
 
 // capturer puts batches.
@@ -225,7 +225,7 @@ func Original(captured braid.Record) (braid.Record, error) {
 		return fail(err)
 	}
 	if !enveloped || m.Get(headerNumber) == "" {
-		return fail(errors.New("it has not the headers of one"))
+		return fail(errors.New("headers of a captured record are missing"))
 	}
 	number, err := braid.ParseSequenceNumber(m.Get(headerNumber))
 	if err != nil {

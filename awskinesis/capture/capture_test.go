@@ -21,14 +21,14 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// kit is a database that is captured from, and one that is captured to, in a bubble.
+// kit has the database that is captured from and the one that is captured to, in a bubble.
 type kit struct {
 	*testing.T
 	source *source
 	from   *braid.Stream
 	disk   *braidtest.Disk
 	db     *braid.DB
-	next   map[string]int // of each key
+	next   map[string]int // by key
 	puts   int
 }
 
@@ -79,7 +79,7 @@ func (k *kit) copy() *braid.Stream {
 	return stream
 }
 
-// originals are the records of the stream that is captured.
+// originals returns the records of the captured stream.
 func (k *kit) originals() (records []braid.Record) {
 	for rec, err := range k.from.Records(context.Background(), braid.TrimHorizon()) {
 		require.NoError(k, err)
@@ -96,8 +96,8 @@ func (k *kit) replayed(opts *capture.ReplayOptions) (records []braid.Record) {
 	return records
 }
 
-// A replay yields just what was captured, in the order of arrival over all shards, even if
-// shard after shard was captured.
+// A replay yields exactly the captured records, in the order of arrival over all shards, even if
+// they were captured shard by shard.
 func TestReplayIsWhatWasCaptured(t *testing.T) {
 	for _, compress := range []bool{false, true} {
 		inBubble(t, 3, func(k *kit) {
@@ -114,7 +114,7 @@ func TestReplayIsWhatWasCaptured(t *testing.T) {
 	}
 }
 
-// A capture that goes on while shards are split and merged keeps each key in order.
+// A capture during splits and merges keeps each key in order.
 func TestCaptureThroughReshards(t *testing.T) {
 	inBubble(t, 2, func(k *kit) {
 		ctx, cancel := context.WithCancel(k.Context())
@@ -140,7 +140,7 @@ func TestCaptureThroughReshards(t *testing.T) {
 	})
 }
 
-// Whenever the power is cut, each record is captured once.
+// Each record is captured once, whenever the power is cut.
 func TestCaptureGoesOnAfterACrash(t *testing.T) {
 	inBubble(t, 2, func(k *kit) {
 		for range 5 {
@@ -196,7 +196,7 @@ func TestReplayKeepsThePace(t *testing.T) {
 			require.InDelta(k, row.takes, time.Since(began), float64(time.Millisecond), "%+v", row.opts)
 		}
 
-		// A body that takes long does not add to the pauses.
+		// A slow loop body does not lengthen the pauses.
 		began := time.Now()
 		for range capture.Replay(k.Context(), k.copy(), &capture.ReplayOptions{Speed: 1}) {
 			time.Sleep(50 * time.Second)
@@ -256,7 +256,7 @@ func TestOriginalRefusesWhatIsNotCaptured(t *testing.T) {
 	}
 }
 
-// What cannot be captured ends Run, which says which record it is.
+// A record that cannot be captured ends Run with an error that names it.
 func TestCaptureSaysWhatDoesNotFit(t *testing.T) {
 	inBubble(t, 1, func(k *kit) {
 		k.put(10, 0)
@@ -281,19 +281,19 @@ func TestCaptureChecksItsArguments(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(k.Context(), time.Minute)
 		defer cancel()
-		require.NoError(k, capture.Run(ctx, k.source, "unknown", k.db, "copy", &capture.Options{UntilTip: true, Logger: quiet()}), "it is waited for")
+		require.NoError(k, capture.Run(ctx, k.source, "unknown", k.db, "copy", &capture.Options{UntilTip: true, Logger: quiet()}), "Run waits for the stream")
 	})
 }
 
-// source is the streams of a database, which are read as those of a service are: page by page.
+// source reads the streams of a database page by page, like a service.
 type source struct {
 	db *braid.DB
 
 	mu   sync.Mutex // guards what follows
-	left int        // records until reads fail; 0 for never
+	left int        // number of records before reads fail; 0 for never
 }
 
-var errUnreachable = errors.New("the service cannot be reached")
+var errUnreachable = errors.New("service is unreachable")
 
 func (s *source) failAfter(records int) {
 	s.mu.Lock()
@@ -353,7 +353,7 @@ type reader struct {
 	at     braid.Position
 }
 
-// Next polls, as GetRecords has to.
+// Next polls, like GetRecords.
 func (r *reader) Next(ctx context.Context, limits consumer.Limits) (consumer.Page, error) {
 	page, err := r.source.read(ctx, r.stream, r.shard, r.at, min(limits.Records, 100))
 	if err != nil {

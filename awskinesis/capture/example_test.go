@@ -9,8 +9,8 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// Capture a stream once, and run tests on it as often as you like, a hundred times as fast as
-// it came.
+// Capture a stream once, and run tests on it as often as you like, at a hundred times the original
+// pace.
 func ExampleRun() {
 	rehearse := func(ctx context.Context, db *braid.DB, source consumer.Source, handle func(braid.Record) error) error {
 		err := capture.Run(ctx, source, "orders", db, "orders-captured", &capture.Options{UntilTip: true})
@@ -25,7 +25,7 @@ func ExampleRun() {
 			if err != nil {
 				return err
 			}
-			if err := handle(rec); err != nil { // with the shard, number and time that it had
+			if err := handle(rec); err != nil { // with its original shard, number and time
 				return fmt.Errorf("record %s: %w", rec.SequenceNumber, err)
 			}
 		}

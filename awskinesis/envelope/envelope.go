@@ -191,7 +191,7 @@ func appendString(dst []byte, s string) []byte {
 
 func (m *Message) validate() error {
 	if n := len(m.Headers); n > maxHeaders {
-		return fmt.Errorf("%w: it has %d headers, and may have %d", ErrInvalidMessage, n, maxHeaders)
+		return fmt.Errorf("%w: it has %d headers; the maximum is %d", ErrInvalidMessage, n, maxHeaders)
 	}
 	for i, h := range m.Headers {
 		switch {
@@ -202,7 +202,7 @@ func (m *Message) validate() error {
 		}
 		for _, other := range m.Headers[:i] {
 			if other.Key == h.Key {
-				return fmt.Errorf("%w: header %q is there twice", ErrInvalidMessage, h.Key)
+				return fmt.Errorf("%w: duplicate header %q", ErrInvalidMessage, h.Key)
 			}
 		}
 	}
@@ -226,18 +226,18 @@ func (c *Codec) Decode(data []byte) (m Message, enveloped bool, err error) {
 }
 
 func (c *Codec) tooLarge(size uint64) error {
-	return fmt.Errorf("%w: %d bytes, and Options.MaxBytes is %d", ErrTooLarge, size, c.maxBytes)
+	return fmt.Errorf("%w: %d bytes; Options.MaxBytes is %d", ErrTooLarge, size, c.maxBytes)
 }
 
 func (c *Codec) decode(data []byte) (m Message, err error) {
 	if len(data) < shortest {
-		return Message{}, fmt.Errorf("%w: it is cut off after %d bytes", ErrCorrupt, len(data))
+		return Message{}, fmt.Errorf("%w: truncated after %d bytes", ErrCorrupt, len(data))
 	}
 	// The checksum is verified first, and has the same place in all versions, so that corruption
 	// does not look like another version.
 	end := len(data) - checksumBytes
 	if crc32.Checksum(data[:end], castagnoli) != binary.BigEndian.Uint32(data[end:]) {
-		return Message{}, fmt.Errorf("%w: its checksum is wrong", ErrCorrupt)
+		return Message{}, fmt.Errorf("%w: wrong checksum", ErrCorrupt)
 	}
 	flags := data[len(magic)+1]
 	if v := data[len(magic)]; v != version || flags&^flagZstd != 0 {
@@ -252,7 +252,7 @@ func (c *Codec) decode(data []byte) (m Message, err error) {
 	}
 	size := r.number(1<<63 - 1)
 	if !r.ok || m.validate() != nil {
-		return Message{}, fmt.Errorf("%w: its headers are malformed", ErrCorrupt)
+		return Message{}, fmt.Errorf("%w: malformed headers", ErrCorrupt)
 	}
 	if size > uint64(c.maxBytes) {
 		return Message{}, c.tooLarge(size)
@@ -261,11 +261,11 @@ func (c *Codec) decode(data []byte) (m Message, err error) {
 	if flags&flagZstd != 0 {
 		// Allocate no more than the envelope's length, whatever the frame says.
 		if m.Data, err = c.decoder.DecodeAll(r.rest, make([]byte, 0, size)); err != nil {
-			return Message{}, fmt.Errorf("%w: its data cannot be expanded: %w", ErrCorrupt, err)
+			return Message{}, fmt.Errorf("%w: data cannot be decompressed: %w", ErrCorrupt, err)
 		}
 	}
 	if uint64(len(m.Data)) != size {
-		return Message{}, fmt.Errorf("%w: it has %d bytes of data, in place of %d", ErrCorrupt, len(m.Data), size)
+		return Message{}, fmt.Errorf("%w: %d bytes of data instead of %d", ErrCorrupt, len(m.Data), size)
 	}
 	return m, nil
 }

@@ -33,12 +33,12 @@ func mustAppend(t testing.TB, c *Codec, m *Message) []byte {
 	return data
 }
 
-// seal gives the bytes their checksum.
+// seal appends the checksum to the bytes.
 func seal(data []byte) []byte {
 	return binary.BigEndian.AppendUint32(slices.Clone(data), crc32.Checksum(data, castagnoli))
 }
 
-// The bytes are a promise: what is stored today is read in a year.
+// The format is a promise: data stored today must be readable in a year.
 func TestTheFormat(t *testing.T) {
 	m := &Message{Headers: []Header{{"id", "7"}}, Data: []byte("xyz")}
 	require.Equal(t, "e5627264"+"01"+"00"+"01"+"02"+hex.EncodeToString([]byte("id"))+"01"+"37"+"03"+"78797a"+"e56cd9a1",
@@ -48,7 +48,7 @@ func TestTheFormat(t *testing.T) {
 	require.True(t, enveloped)
 	require.Equal(t, *m, got)
 
-	// A frame as the reference implementation of Zstandard writes it, of 100 times "a".
+	// A frame that the reference implementation of Zstandard wrote, of 100 times "a".
 	frame, err := hex.DecodeString("28b52ffd206445000010616101003f012c")
 	require.NoError(t, err)
 	body := append([]byte(magic+"\x01\x01\x00\x64"), frame...)
@@ -62,7 +62,7 @@ func TestWhatIsWrittenIsRead(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for n := range 500 {
 		m := Message{Data: bytes.Repeat([]byte(fmt.Sprint(n)), random.IntN(300))}
-		if random.IntN(3) == 0 { // does not become smaller
+		if random.IntN(3) == 0 { // not compressible
 			for i := range m.Data {
 				m.Data[i] = byte(random.Uint32())
 			}
@@ -73,7 +73,7 @@ func TestWhatIsWrittenIsRead(t *testing.T) {
 		for _, c := range []*Codec{plain, packed} {
 			data, err := c.Append([]byte("before"), &m)
 			require.NoError(t, err)
-			require.Less(t, len(data), len("before")+len(m.Data)+len(m.Headers)*320+30, "it is not longer than the data by much")
+			require.Less(t, len(data), len("before")+len(m.Data)+len(m.Headers)*320+30, "little overhead")
 			got, enveloped, err := plain.Decode(data[len("before"):])
 			require.NoError(t, err)
 			require.True(t, enveloped)
@@ -179,7 +179,7 @@ func TestDataIsNotExpandedBeyondTheLimit(t *testing.T) {
 	_, _, err = small.Decode(mustAppend(t, packed, &Message{Data: make([]byte, 1000)}))
 	require.NoError(t, err)
 
-	// An envelope that lies about the size of its frame.
+	// An envelope with a wrong size of its frame.
 	frame := packed.encoder.EncodeAll(make([]byte, 8<<20), nil)
 	lie := seal(append([]byte(magic+"\x01\x01\x00\x64"), frame...))
 	var before, after runtime.MemStats
@@ -213,7 +213,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add(mustAppend(f, plain, sample()))
 	f.Add(mustAppend(f, packed, &Message{Data: make([]byte, 1000)}))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		for _, data := range [][]byte{data, seal(append([]byte(magic), data...))} { // no fuzzer finds a checksum
+		for _, data := range [][]byte{data, seal(append([]byte(magic), data...))} { // a fuzzer does not guess checksums
 			m, enveloped, err := plain.Decode(data)
 			if err != nil || !enveloped {
 				continue

@@ -140,7 +140,7 @@ func busiest(stream *braid.Stream, before map[braid.ShardID]int64) load {
 	return slices.MaxFunc(open, func(a, b load) int { return int(a.got - b.got) })
 }
 
-// coldest returns the two neighbours with the least load.
+// coldest returns the two adjacent shards with the least load.
 func coldest(stream *braid.Stream, before map[braid.ShardID]int64) []load {
 	open, _ := loads(stream, before)
 	best := 0

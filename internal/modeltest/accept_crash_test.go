@@ -13,10 +13,10 @@ import (
 	"github.com/braidstream/braid/internal/testdisk"
 )
 
-// This file cuts the power while a loss is being accepted, before each operation that
-// changes a file. What is left is refused with an error that says what is damaged, or
-// opens, and then each record is there or its readers are told. With AcceptLoss it opens
-// in any case, and no more is lost than without the power cut.
+// This file cuts the power while a loss is being accepted, before each operation that changes a
+// file. The open of what remains either fails with an error that names the damage, or succeeds, and
+// then each record is readable or its readers get an error. With AcceptLoss it always succeeds, and
+// loses no more than without the power cut.
 
 // acceptImage is a disk after a power cut.
 type acceptImage struct {
@@ -24,8 +24,8 @@ type acceptImage struct {
 	what string
 }
 
-// acceptImages accepts a loss, and returns what power cuts would leave meanwhile, and
-// which records there are in the end; ok is false if the loss cannot be accepted.
+// acceptImages accepts a loss. It returns what power cuts would leave on disk meanwhile, and the
+// records that exist at the end; ok is false if the loss cannot be accepted.
 func (s *damageState) acceptImages(t *testing.T, c damageCase, random *rand.Rand, one int) (images []acceptImage, kept map[braid.SequenceNumber]bool, ok bool) {
 	t.Helper()
 	mem := c.files.layDurably(t)
@@ -72,7 +72,7 @@ func recordsOf(t *testing.T, db *braid.DB) map[braid.SequenceNumber]bool {
 	return all
 }
 
-// TestPowerCutWhileALossIsAccepted: see above. In short runs it takes a sample.
+// In short runs this takes a sample.
 func TestPowerCutWhileALossIsAccepted(t *testing.T) {
 	one, cases := 6, 30
 	if testing.Short() {
@@ -83,7 +83,7 @@ func TestPowerCutWhileALossIsAccepted(t *testing.T) {
 		all := state.damages(random, other, 3)
 		random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 		outcomes := make(map[string]int)
-		seen := make(map[string]bool) // one of each kind
+		seen := make(map[string]bool) // one case of each class
 		for _, c := range all {
 			if len(seen) == cases || seen[c.class] {
 				continue
@@ -106,7 +106,7 @@ func TestPowerCutWhileALossIsAccepted(t *testing.T) {
 	})
 }
 
-// judgeImage opens what a power cut has left, and returns what came of it.
+// judgeImage opens an image, and returns the outcome.
 func (s *damageState) judgeImage(t *testing.T, image acceptImage, kept map[braid.SequenceNumber]bool) (outcome string) {
 	t.Helper()
 	files := filesOf(t, image.mem)
@@ -116,7 +116,7 @@ func (s *damageState) judgeImage(t *testing.T, image acceptImage, kept map[braid
 	case err != nil:
 		requireFileDamage(t, err, image.what)
 		for p, data := range filesOf(t, mem) {
-			require.Equal(t, files[p], data, "%s: the refused open has changed %s", image.what, p)
+			require.Equal(t, files[p], data, "%s: the refused open changed %s", image.what, p)
 		}
 		outcome = "refused"
 	case len(db.Losses()) == 0:
@@ -137,7 +137,7 @@ func (s *damageState) judgeImage(t *testing.T, image acceptImage, kept map[braid
 	s.judgeRest(t, db, image.what)
 	left := recordsOf(t, db)
 	for number := range kept {
-		require.True(t, left[number], "%s: %s would be there without the power cut", image.what, number)
+		require.True(t, left[number], "%s: %s is lost, and would not be without the power cut", image.what, number)
 	}
 	_ = db.Close()
 	db, err = openState(mem, &s.options)

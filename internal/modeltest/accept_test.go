@@ -9,12 +9,12 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// This file opens damaged databases with what is left of them.
+// This file opens damaged databases with AcceptLoss.
 
-// TestLossAccepted: what was refused is opened with AcceptLoss, or refused again. If it
-// opens, then records are there, or their readers are told; nothing is there that was
-// never put; the loss is listed; everything takes records, whose numbers are new; and
-// all of that is so when it is opened once more.
+// A database that was refused opens with AcceptLoss, or is refused again. If it opens, each record
+// is readable or its readers get an error; no record appears that was never put; the loss is
+// listed; and every stream accepts records, with new numbers. All of that still holds after the
+// next open.
 func TestLossAccepted(t *testing.T) {
 	most, rounds := 12, 400
 	if testing.Short() {
@@ -32,7 +32,7 @@ func TestLossAccepted(t *testing.T) {
 	})
 }
 
-// accept opens a damaged database with what is left, and returns what came of it.
+// accept opens a damaged database with AcceptLoss, and returns the outcome.
 func (s *damageState) accept(t *testing.T, c damageCase) string {
 	t.Helper()
 	ctx := t.Context()
@@ -51,7 +51,7 @@ func (s *damageState) accept(t *testing.T, c damageCase) string {
 		require.Error(t, err, c.what)
 		return "refused all the same"
 	}
-	defer func() { _ = db.Close() }() // of the last one, if something is wrong
+	defer func() { _ = db.Close() }() // of the last database, if a check fails
 	require.NotEmpty(t, db.Losses(), c.what)
 	outcome := "accepted, with all there"
 	if s.judgeRest(t, db, c.what) {
@@ -68,7 +68,7 @@ func (s *damageState) accept(t *testing.T, c damageCase) string {
 	for _, stream := range db.Streams() {
 		res, err := stream.PutRecord(ctx, "key", []byte("new"))
 		require.NoError(t, err, c.what)
-		require.Greater(t, counter(res.SequenceNumber), highest, "%s: a number that was given out before", c.what)
+		require.Greater(t, counter(res.SequenceNumber), highest, "%s: a sequence number was used twice", c.what)
 		put[stream.Name()] = res.SequenceNumber
 	}
 	losses := db.Losses()
@@ -85,7 +85,7 @@ func (s *damageState) accept(t *testing.T, c damageCase) string {
 				found = found || r.SequenceNumber == put[stream.Name()]
 			}
 		}
-		require.True(t, found, "%s: what was put after the loss", c.what)
+		require.True(t, found, "%s: records put after the loss", c.what)
 		require.NoError(t, stream.Trim(ctx, braid.Latest()), c.what)
 		for _, sh := range stream.Shards() {
 			_, damages := readAround(t, sh, braid.TrimHorizon())
@@ -96,7 +96,7 @@ func (s *damageState) accept(t *testing.T, c damageCase) string {
 	return outcome
 }
 
-// judgeRest checks what is left of a database. It reports whether anything is missing.
+// judgeRest checks the remaining content of a database. It reports whether anything is missing.
 func (s *damageState) judgeRest(t *testing.T, db *braid.DB, what string) (lost bool) {
 	t.Helper()
 	besides, lost := s.judgeRecords(t, db, what)

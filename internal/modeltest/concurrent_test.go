@@ -16,9 +16,9 @@ import (
 	"github.com/braidstream/braid/internal/inside"
 )
 
-// These tests prove what holds when everything happens at once: producers,
-// followers, trims, reshards, streams that come and go, transactions on the same
-// keys, and a Close in the middle. The history is the judge (history_test.go).
+// These tests run everything at once: producers, followers, trims, reshards, streams that are
+// created and deleted, transactions on the same keys, and a Close in the middle. The history checks
+// the results (history_test.go).
 
 // concurrentRun is a history of many goroutines.
 type concurrentRun struct {
@@ -68,7 +68,7 @@ func TestEverythingAtOnce(t *testing.T) {
 	}
 }
 
-// run lets all of them run until the producers are done.
+// run runs all of them until the producers are done.
 func (r *concurrentRun) run() {
 	ctx, stop := context.WithCancel(r.t.Context())
 	var followers, others, producers sync.WaitGroup
@@ -98,7 +98,7 @@ func (r *concurrentRun) run() {
 	close(done)
 	others.Wait()
 
-	// Followers come to the tip: a last record tells them that it is the last.
+	// Followers must reach the tip: they stop at this last record.
 	_, err := r.history.put(r.t.Context(), r.s, "s", braid.Entry{PartitionKey: "end", Data: historyData("end", 10)})
 	require.NoError(r.t, err)
 	followers.Wait()
@@ -107,7 +107,7 @@ func (r *concurrentRun) run() {
 		r.history.mu.Lock()
 		for id, p := range r.history.puts {
 			if p.stream == "s" && p.outcome == outcomeAcked && counter(p.result.SequenceNumber) >= r.trim.maybe && !seen[id] {
-				r.t.Errorf("a follower has not seen %s", id)
+				r.t.Errorf("follower has not seen %s", id)
 			}
 		}
 		r.history.mu.Unlock()
@@ -128,8 +128,7 @@ func (r *concurrentRun) produce(p int) {
 	}
 }
 
-// follow reads until the last record, in order, and goes on where it may when
-// trimming overtook it.
+// follow reads in order up to the last record. If trimming overtakes it, it continues where it may.
 func (r *concurrentRun) follow(ctx context.Context, seen map[string]bool) {
 	from, last := braid.TrimHorizon(), uint64(0)
 	for {
@@ -144,7 +143,7 @@ func (r *concurrentRun) follow(ctx context.Context, seen map[string]bool) {
 			}
 			id, whole := historyID(rec.Data)
 			if n := counter(rec.SequenceNumber); !whole || n <= last {
-				r.t.Errorf("%s came after %d: %.40q", rec.SequenceNumber, last, rec.Data)
+				r.t.Errorf("%s follows %d: %.40q", rec.SequenceNumber, last, rec.Data)
 				return
 			}
 			last, seen[id] = counter(rec.SequenceNumber), true
@@ -174,7 +173,7 @@ func (r *concurrentRun) reshardOnce(random *rand.Rand) {
 	<-time.After(time.Duration(random.IntN(2000)) * time.Microsecond)
 }
 
-// streamOnce makes a stream, fills it, reads it, and deletes it.
+// streamOnce creates a stream, fills it, reads it, and deletes it.
 func (r *concurrentRun) streamOnce(random *rand.Rand) {
 	s, err := r.db.CreateStream(r.t.Context(), "passing", &braid.StreamOptions{Shards: 1 + random.IntN(3)})
 	if !r.ok(err) {
@@ -195,8 +194,8 @@ func (r *concurrentRun) streamOnce(random *rand.Rand) {
 	r.ok(r.db.DeleteStream(r.t.Context(), "passing"))
 }
 
-// readOnce reads the stream from its horizon, in the middle of trims: it sees
-// whole records, in order, or is told that it was overtaken.
+// readOnce reads the stream from its horizon while it is trimmed: it sees whole records, in order,
+// or the error that trimming overtook it.
 func (r *concurrentRun) readOnce(*rand.Rand) {
 	last := uint64(0)
 	for rec, err := range r.s.Records(r.t.Context(), braid.TrimHorizon()) {
@@ -207,14 +206,14 @@ func (r *concurrentRun) readOnce(*rand.Rand) {
 			return
 		}
 		if n := counter(rec.SequenceNumber); n <= last {
-			r.t.Errorf("%d came after %d", n, last)
+			r.t.Errorf("%d follows %d", n, last)
 		}
 		last = counter(rec.SequenceNumber)
 	}
 }
 
-// verifyOnce reads everything that is stored, in the middle of all that: nothing is
-// wrong, whatever has changed under it.
+// verifyOnce verifies all stored data meanwhile, and requires that nothing is found, whatever
+// changes during it.
 func (r *concurrentRun) verifyOnce(*rand.Rand) {
 	_, err := r.db.Verify(r.t.Context(), &braid.VerifyOptions{BytesPerSecond: -1})
 	r.ok(err)
@@ -227,15 +226,14 @@ func (r *concurrentRun) judge(db *braid.DB) {
 	require.NoError(r.t, err)
 	require.NoError(r.t, r.history.check("s", records, r.trim))
 	require.NoError(r.t, checkTiling(s.Describe()))
-	// Those of a compaction count, too, so a moment may pass.
+	// Compactions hold iterators too, so this may take a moment.
 	require.Eventually(r.t, func() bool { return db.Metrics().OpenIterators == 0 }, time.Minute, 10*time.Millisecond)
 	require.Zero(r.t, db.Metrics().OpenSnapshots)
 	_, err = db.Stream("passing")
 	require.ErrorIs(r.t, err, braid.ErrStreamNotFound)
 }
 
-// No update is lost, and no two transactions together break what each of them
-// keeps.
+// No update is lost, and no two transactions together break an invariant that each of them keeps.
 func TestTransactionsAreSerializable(t *testing.T) {
 	db, err := braid.Open(braid.InMemory, nil)
 	require.NoError(t, err)
@@ -270,7 +268,7 @@ func TestTransactionsAreSerializable(t *testing.T) {
 				}); err != nil {
 					t.Error(err)
 				}
-				// Write skew: each takes from one account if both together can bear it.
+				// Write skew: each transaction takes from one account if the sum of both allows it.
 				account := []string{"account/a", "account/b"}[random.IntN(2)]
 				if err := db.Update(ctx, func(tx *braid.Tx) error {
 					sum := 0
@@ -310,10 +308,10 @@ func TestTransactionsAreSerializable(t *testing.T) {
 					sum += number(tx, "counter/"+strconv.Itoa(i))
 				}
 				if all := number(tx, "counter"); all != sum {
-					return fmt.Errorf("the counter is %d, and its parts are %d", all, sum)
+					return fmt.Errorf("the counter is %d, the sum of its parts is %d", all, sum)
 				}
 				if number(tx, "account/a")+number(tx, "account/b") < 0 {
-					return errors.New("the accounts are overdrawn")
+					return errors.New("accounts are overdrawn")
 				}
 				return nil
 			}); err != nil {
@@ -332,8 +330,8 @@ func TestTransactionsAreSerializable(t *testing.T) {
 	}))
 }
 
-// Close at any moment: every call comes back, as done or with ErrClosed or with
-// an outcome that is unknown; nothing acknowledged is lost.
+// Close at any moment: every call returns, with success, ErrClosed or an unknown outcome, and
+// nothing acknowledged is lost.
 func TestCloseAtAnyMoment(t *testing.T) {
 	rounds := 30
 	if testing.Short() {
@@ -354,7 +352,7 @@ func TestCloseAtAnyMoment(t *testing.T) {
 				for i := 0; ; i++ {
 					if err := call(i); err != nil {
 						if !errors.Is(err, braid.ErrClosed) {
-							t.Errorf("%s ended with: %v", what, err)
+							t.Errorf("%s failed: %v", what, err)
 						}
 						return
 					}
@@ -387,7 +385,7 @@ func TestCloseAtAnyMoment(t *testing.T) {
 					return err
 				}
 			}
-			return errors.New("without an error")
+			return errors.New("no error")
 		})
 		until("page", func(int) error {
 			_, err := s.Shards()[0].GetRecords(t.Context(), braid.Latest(), &braid.GetRecordsOptions{Wait: true})

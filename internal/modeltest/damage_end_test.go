@@ -14,11 +14,11 @@ import (
 	"github.com/braidstream/braid/internal/testdisk"
 )
 
-// These tests prove that where damage ends, and where a shard does, is found, or said
-// to be lost, and that nothing else is taken for damage.
+// These tests prove that the end of damage and the end of a shard are found or reported as lost,
+// and that nothing else counts as damage.
 
-// TestDamagedTipThatIsNotKnown: a table of the open epoch, written before a crash, is
-// damaged where a shard ends, and no row says where that is.
+// A table of the open epoch, written before a crash, is damaged where a shard ends, and no row
+// records that end.
 func TestDamagedTipThatIsNotKnown(t *testing.T) {
 	ctx := t.Context()
 	random := rand.New(rand.NewPCG(3, 3))
@@ -53,21 +53,21 @@ func TestDamagedTipThatIsNotKnown(t *testing.T) {
 		require.Greater(t, found, 60-32<<10/2000-2)
 		require.Less(t, found, 60)
 		require.Len(t, got[found:], round)
-		require.Positive(t, told[0].FirstAvailable.Compare(lost), "the lost records are not skipped for what comes next")
+		require.Positive(t, told[0].FirstAvailable.Compare(lost), "later records are available behind the lost ones")
 		page, err := s.Shards()[0].GetRecords(ctx, braid.AfterSequence(got[found-1].SequenceNumber), nil)
 		require.ErrorIs(t, err, braid.ErrCorrupt)
 		require.Nil(t, page)
 
 		res, err := s.PutRecord(ctx, "key", []byte("new"))
 		require.NoError(t, err)
-		require.Positive(t, res.SequenceNumber.Compare(last), "a number that was given out before")
+		require.Positive(t, res.SequenceNumber.Compare(last), "a sequence number was used twice")
 		last = res.SequenceNumber
 		require.NoError(t, db.Close())
 	}
 }
 
-// TestDamagedTipOfATrimmedShard: as TestDamagedTipThatIsNotKnown, for a shard that was
-// trimmed up to where it can no longer be read, or shortly before.
+// As TestDamagedTipThatIsNotKnown, for a shard that was trimmed up to the unreadable place, or
+// shortly before it.
 func TestDamagedTipOfATrimmedShard(t *testing.T) {
 	ctx := t.Context()
 	for _, kept := range []int{1, 3, 30} {
@@ -102,10 +102,10 @@ func TestDamagedTipOfATrimmedShard(t *testing.T) {
 			for i := range got[:len(got)-round] {
 				require.Equal(t, want[60-kept+i], got[i].Data)
 			}
-			require.Greater(t, s.Shards()[0].Describe().Records, int64(len(got)), "what is lost counts")
+			require.Greater(t, s.Shards()[0].Describe().Records, int64(len(got)), "the lost records count")
 			res, err := s.PutRecord(ctx, "key", []byte("new"))
 			require.NoError(t, err)
-			require.Positive(t, res.SequenceNumber.Compare(last), "a number that was given out before")
+			require.Positive(t, res.SequenceNumber.Compare(last), "a sequence number was used twice")
 			last = res.SequenceNumber
 			require.NoError(t, inside.DBOf(db).CheckBooks(ctx))
 			require.NoError(t, db.Close())
@@ -113,9 +113,9 @@ func TestDamagedTipOfATrimmedShard(t *testing.T) {
 	}
 }
 
-// TestOpenTellsDamageFromWhatMayPass: the last record of a shard is damaged, and where
-// it ends has to be looked for in a table that cannot be read at the moment. Taking
-// what was not looked at for lost would give its place to other records.
+// The last record of a shard is damaged, and a table that cannot be read at the moment must be
+// searched for the shard's end. If Open treated an unread table as lost, it would give that place
+// to other records.
 func TestOpenTellsDamageFromWhatMayPass(t *testing.T) {
 	ctx := t.Context()
 	for _, passing := range []error{syscall.EIO, syscall.EMFILE} {
@@ -152,8 +152,8 @@ func TestOpenTellsDamageFromWhatMayPass(t *testing.T) {
 	}
 }
 
-// TestAShortageIsNotTakenForDamage: a reader that looks for the end of the damage
-// meets a shortage. It must not be sent on past records that are in order.
+// A reader that looks for the end of the damage meets a shortage. It must not skip records that are
+// intact.
 func TestAShortageIsNotTakenForDamage(t *testing.T) {
 	ctx := t.Context()
 	random := rand.New(rand.NewPCG(7, 7))
@@ -183,10 +183,9 @@ func TestAShortageIsNotTakenForDamage(t *testing.T) {
 	require.NoError(t, db.Close())
 }
 
-// TestAReaderPastDamageGetsOn: a table holds records of shards 0 and 2, and the same
-// epoch those of shard 1 in another table. A block of shard 2 is damaged, to which a look
-// for shard 1 goes in the first table. Readers of all come to the end, and find what was
-// put later.
+// A table holds records of shards 0 and 2; another table of the same epoch holds those of shard 1.
+// A block of shard 2 is damaged, and a search for shard 1 meets it in the first table. Readers of
+// all shards reach the end, and find records that are put later.
 func TestAReaderPastDamageGetsOn(t *testing.T) {
 	ctx := t.Context()
 	random := rand.New(rand.NewPCG(9, 9))
@@ -213,7 +212,7 @@ func TestAReaderPastDamageGetsOn(t *testing.T) {
 	s, err = db.Stream("s")
 	require.NoError(t, err)
 	for shard, sh := range s.Shards() {
-		_, told := readAround(t, sh, braid.TrimHorizon()) // each step of which must get on
+		_, told := readAround(t, sh, braid.TrimHorizon()) // each step must advance
 		require.LessOrEqual(t, len(told), 2)
 		later := put(shard)
 		records, _ := readAround(t, sh, braid.TrimHorizon())
@@ -223,9 +222,8 @@ func TestAReaderPastDamageGetsOn(t *testing.T) {
 	require.NoError(t, db.Close())
 }
 
-// TestAReopenKeepsDamageFromNeighbours: as TestAReaderPastDamageGetsOn, but the database
-// was opened again between the two tables. So they are not of one epoch, and nothing of
-// shard 1 is lost.
+// As TestAReaderPastDamageGetsOn, but the database was reopened between the two tables. So they
+// belong to two epochs, and nothing of shard 1 is lost.
 func TestAReopenKeepsDamageFromNeighbours(t *testing.T) {
 	ctx := t.Context()
 	random := rand.New(rand.NewPCG(10, 10))
@@ -264,8 +262,8 @@ func TestAReopenKeepsDamageFromNeighbours(t *testing.T) {
 	require.NoError(t, db.Close())
 }
 
-// TestManyOpensMakeFewEpochs: a database that is opened for a record each time has
-// as many epochs as its records fill, and not one for each open.
+// A database that is reopened for each record has only as many epochs as its records fill, not one
+// per open.
 func TestManyOpensMakeFewEpochs(t *testing.T) {
 	mem := vfs.NewMem()
 	for range 100 {

@@ -11,20 +11,20 @@ import (
 	"github.com/cockroachdb/pebble/v2/record"
 )
 
-// This file damages the files of a database in every way: bits are flipped, pages are
-// zero, files are cut at each record's border and between, are gone, are those of an
-// earlier time or of another database, or have changed places.
+// This file damages the files of a database in every way: bits are flipped, pages are zeroed, and
+// files are cut at and between the borders of their records, removed, swapped, or replaced by those
+// of an earlier time or of another database.
 
 // damageCase is one damage of one state.
 type damageCase struct {
 	what  string
 	kind  string
-	class string // the kind, and of which sort of file
+	class string // the kind of damage, and of file
 	files files
 }
 
-// damages returns damages of every file. most bounds how many there are of a kind in a
-// large file, and of a table, where each costs the engine long.
+// damages returns damages of every file. most limits how many of one kind there are in a large
+// file, and in a table, where each takes Pebble long.
 func (s *damageState) damages(random *rand.Rand, other files, most int) (cases []damageCase) {
 	add := func(kind, p string, changed files, detail string, args ...any) {
 		class := kind + " " + strings.TrimRight(path.Base(p), "0123456789.")
@@ -67,7 +67,7 @@ func (s *damageState) damages(random *rand.Rand, other files, most int) (cases [
 			add("of another database", p, s.files.with(p, foreign), "")
 		}
 	}
-	for _, prefix := range []string{"marker.manifest.", "marker.format"} { // a marker says all with its name
+	for _, prefix := range []string{"marker.manifest.", "marker.format"} { // a marker's name is its content
 		was, is := s.older.named(prefix), s.files.named(prefix)
 		if was != is && was != "" {
 			add("older", is, s.files.with(is, nil).with(was, []byte{}), "replaced by %s", was)
@@ -106,7 +106,7 @@ func places(random *rand.Rand, n, most int) (at []int) {
 	return at
 }
 
-// recordBorders returns where records of a log or manifest end.
+// recordBorders returns the offsets at which records of a log or manifest end.
 func recordBorders(p string, data []byte) (borders []int) {
 	var number uint64
 	if _, err := fmt.Sscanf(path.Base(p), "%d.log", &number); err != nil && !strings.Contains(p, "MANIFEST-") {
@@ -125,8 +125,7 @@ func recordBorders(p string, data []byte) (borders []int) {
 	}
 }
 
-// newRecordReader is record.NewReader, of whose second argument the type has no name
-// here.
+// newRecordReader is record.NewReader, whose second parameter has an internal type.
 func newRecordReader[N ~uint64](newReader func(io.Reader, N) *record.Reader, r io.Reader, number uint64) *record.Reader {
 	return newReader(r, N(number))
 }

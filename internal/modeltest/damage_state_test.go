@@ -18,20 +18,19 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// This file makes the databases whose files the tests beside it damage, and tells of each
-// what must be found in it.
+// This file makes the databases whose files the other tests damage, and records their content.
 
-// damageState is a database whose files are to be damaged.
+// damageState is a database whose files a test will damage.
 type damageState struct {
 	files   files
-	older   files // of the same database some time before
+	older   files // of the same database at an earlier time
 	options braid.Options
-	records map[string]map[braid.SequenceNumber]string // that were acknowledged, and not trimmed; by stream
-	trimmed map[braid.SequenceNumber]string            // that may be there again if a loss is accepted
+	records map[string]map[braid.SequenceNumber]string // acknowledged and not trimmed, by stream
+	trimmed map[braid.SequenceNumber]string            // may return if a loss is accepted
 	keys    map[string]string
 }
 
-// damageBuilder builds one.
+// damageBuilder builds a damageState.
 type damageBuilder struct {
 	t      *testing.T
 	random *rand.Rand
@@ -74,14 +73,14 @@ func (b *damageBuilder) set(n int) {
 	}
 }
 
-// remember takes the files for an older state.
+// remember keeps the current files as the older state.
 func (b *damageBuilder) remember() {
 	<-time.After(2 * time.Second) // the ledger is written
 	synctest.Wait()
 	b.older = filesOf(b.t, b.mem)
 }
 
-// kill ends the process a while after its last write, close in an orderly way.
+// kill ends the process some time after its last write; close ends it in an orderly way.
 func (b *damageBuilder) kill() {
 	b.t.Helper()
 	<-time.After(2 * time.Second)
@@ -96,7 +95,7 @@ func (b *damageBuilder) close() {
 	b.files = filesOf(b.t, b.mem)
 }
 
-// damageStates are how the states come about.
+// damageStates are the histories of the states.
 var damageStates = map[string]func(b *damageBuilder){
 	"young, killed": func(b *damageBuilder) {
 		b.put("orders", 1, 60, 300)
@@ -164,21 +163,21 @@ var damageStates = map[string]func(b *damageBuilder){
 	},
 }
 
-// damagePairs are the states that were built, by name. The files are not changed by
-// anybody: a test damages a copy.
+// damagePairs are the states built so far, by name. Nobody changes their files: a test damages a
+// copy.
 var damagePairs struct {
 	mu    sync.Mutex // guards the field below
 	pairs map[string]*damagePair
 }
 
-// damagePair is a state, and the files of another database that came about in the same way.
+// damagePair is a state, and the files of another database with the same history.
 type damagePair struct {
 	once  sync.Once
 	state damageState
 	other files
 }
 
-// newDamageBuilder returns a builder of a database that is not there yet.
+// newDamageBuilder returns a builder of a database that does not exist yet.
 func newDamageBuilder(t *testing.T, seed uint64) *damageBuilder {
 	b := &damageBuilder{
 		t: t, random: rand.New(rand.NewPCG(11, seed)), mem: vfs.NewMem(),
@@ -201,8 +200,8 @@ func buildDamageState(t *testing.T, name string) (state damageState) {
 	return state
 }
 
-// eachDamageState runs a test for each state, in a bubble whose clock is ahead of all that
-// the state has. The test returns what came of its damages, and how often, which is logged.
+// eachDamageState runs a test for each state, in a bubble whose clock is ahead of everything in the
+// state. The test counts its damages by outcome, and the counts are logged.
 func eachDamageState(t *testing.T, test func(t *testing.T, state *damageState, other files) (outcomes map[string]int)) {
 	for _, name := range slices.Sorted(maps.Keys(damageStates)) {
 		damagePairs.mu.Lock()
@@ -221,7 +220,7 @@ func eachDamageState(t *testing.T, test func(t *testing.T, state *damageState, o
 				pair.other = buildDamageState(t, name).files
 				pair.state = buildDamageState(t, name)
 			})
-			require.NotEmpty(t, pair.state.files, "the test that was to build the state failed")
+			require.NotEmpty(t, pair.state.files, "the test that builds the state failed")
 			synctest.Test(t, func(t *testing.T) {
 				<-time.After(time.Hour)
 				outcomes := test(t, &pair.state, pair.other)

@@ -25,11 +25,11 @@ const damageDir = "/data/db"
 
 var damageOptions = braid.Options{MemtableBytes: 1 << 20, TailBytes: -1, CacheBytes: -1}
 
-// damageBlock is the size of a block of a table where tests damage many: Pebble takes long
-// over one of the usual size, and these find the same.
+// damageBlock is the size of a block of a table where tests damage many: Pebble needs long for one
+// of the usual size, and these find the same faults.
 const damageBlock = 4 << 10
 
-// openState opens the database that is to be damaged, or was.
+// openState opens the database before or after it is damaged.
 func openState(fs vfs.FS, options *braid.Options) (*braid.DB, error) {
 	return open(damageDir, options, companion.Environment{FS: fs, TableBlockBytes: damageBlock})
 }
@@ -41,7 +41,7 @@ func openDamaged(t *testing.T, fs vfs.FS) *braid.DB {
 	return db
 }
 
-// placeOf returns the table that holds the text, its content, and where.
+// placeOf returns the table that contains the text, its content, and the offset.
 func placeOf(t *testing.T, mem *vfs.MemFS, text []byte) (table string, content []byte, at int) {
 	t.Helper()
 	table, content, at, err := testdisk.Find(mem, damageDir+"/store", text)
@@ -49,14 +49,14 @@ func placeOf(t *testing.T, mem *vfs.MemFS, text []byte) (table string, content [
 	return table, content, at
 }
 
-// flipRecord changes a bit of a record's data on the disk.
+// flipRecord flips a bit of a record's data on disk.
 func flipRecord(t *testing.T, mem *vfs.MemFS, data []byte) {
 	t.Helper()
 	_, content, at := placeOf(t, mem, data)
 	content[at+len(data)/2] ^= 1
 }
 
-// randomBytes does not compress, so it stands in a table as it is.
+// randomBytes does not compress, so a table contains it unchanged.
 func randomBytes(r *rand.Rand, n int) []byte {
 	data := make([]byte, n)
 	for i := range data {
@@ -65,8 +65,8 @@ func randomBytes(r *rand.Rand, n int) []byte {
 	return data
 }
 
-// readAround reads a shard from a position to its end, past all damage. It returns
-// what it found and what it was told.
+// readAround reads a shard from a position to its end, past all damage. It returns the records and
+// the errors.
 func readAround(t *testing.T, sh *braid.Shard, from braid.Position) (records []braid.Record, told []*braid.CorruptError) {
 	t.Helper()
 	for {
@@ -92,11 +92,11 @@ func readAround(t *testing.T, sh *braid.Shard, from braid.Position) (records []b
 	}
 }
 
-// TestDamageOfOneRecord: the first, a middle or the last record of a shard, put by itself
-// or with others, is damaged or cannot be read. The database opens, more often than a process may leave
-// databases behind; a reader that comes to the record is told, and goes
-// on behind it; the shard and all others take records, are split, trimmed and
-// deleted.
+// The first, a middle or the last record of a shard, put alone or with others, is damaged or cannot
+// be read. The database opens; a reader that reaches the record gets an error, and continues behind
+// it; this shard and all others accept records, and are split, trimmed and deleted.
+//
+// This opens more databases than one process may leave behind.
 func TestDamageOfOneRecord(t *testing.T) {
 	for _, which := range []int{0, 50, 99} {
 		for _, kind := range []string{"flip", "unreadable"} {
@@ -127,12 +127,12 @@ func damageOfOneRecord(t *testing.T, kind string, which, batch int) {
 		require.NoError(t, err)
 		for i, res := range results {
 			if n := numbers[name]; len(n) > 0 {
-				require.Positive(t, res.SequenceNumber.Compare(n[len(n)-1]), "a number that was given out before")
+				require.Positive(t, res.SequenceNumber.Compare(n[len(n)-1]), "a sequence number was used twice")
 			}
 			want[name], numbers[name] = append(want[name], entries[i].Data), append(numbers[name], res.SequenceNumber)
 		}
 	}
-	for range count / batch { // a block is shared by neighbours in the order of keys
+	for range count / batch { // keys that are adjacent share a block
 		for _, name := range []string{"before", "gap-1", "damaged", "gap-2", "behind"} {
 			put(name)
 		}
@@ -146,7 +146,7 @@ func damageOfOneRecord(t *testing.T, kind string, which, batch int) {
 	} else {
 		failReads(disk, table, at+size/2, syscall.EIO)
 	}
-	rounds := 2 // it takes Pebble long to find a wrong checksum
+	rounds := 2 // Pebble needs long to find a wrong checksum
 	if kind == "unreadable" {
 		rounds = 9
 	}
@@ -161,7 +161,7 @@ func damageOfOneRecord(t *testing.T, kind string, which, batch int) {
 		s, err := db.Stream("damaged")
 		require.NoError(t, err)
 		sh := s.Shards()[0]
-		require.EqualValues(t, len(want["damaged"]), sh.Describe().Records, "that of which the content is lost counts")
+		require.EqualValues(t, len(want["damaged"]), sh.Describe().Records, "the record with lost content counts")
 		requireAround(t, sh, want["damaged"], which)
 		var stream [][]byte
 		for r, err := range s.Records(ctx, braid.TrimHorizon()) {
@@ -179,7 +179,7 @@ func damageOfOneRecord(t *testing.T, kind string, which, batch int) {
 		require.NoError(t, db.Close())
 	}
 
-	// The damage can be trimmed away, and what is left is whole.
+	// The damage can be trimmed away, and the rest is intact.
 	db = openDamaged(t, disk)
 	s, err := db.Stream("damaged")
 	require.NoError(t, err)
@@ -220,15 +220,15 @@ func requireUndamaged(t *testing.T, db *braid.DB, stream string, want [][]byte) 
 	require.Equal(t, want, got)
 }
 
-// requireAround checks that all that lies before and after the block with the
-// damaged record can be read.
+// requireAround checks that everything before and after the block with the damaged record can be
+// read.
 func requireAround(t *testing.T, sh *braid.Shard, want [][]byte, which int) {
 	t.Helper()
 	got, told := readAround(t, sh, braid.TrimHorizon())
 	require.Len(t, told, 1)
 	lost := len(want) - len(got)
 	require.Positive(t, lost)
-	require.LessOrEqual(t, lost, (32<<10+layout.MaxBlockBytes)/2000+1, "more than a block of the table is lost")
+	require.LessOrEqual(t, lost, (32<<10+layout.MaxBlockBytes)/2000+1, "more than one block of the table is lost")
 	first := 0
 	for first < len(got) && bytes.Equal(got[first].Data, want[first]) {
 		first++
@@ -240,16 +240,16 @@ func requireAround(t *testing.T, sh *braid.Shard, want [][]byte, which int) {
 	}
 }
 
-// failReads makes the disk unable to read one byte of a file.
+// failReads makes reads of one byte of a file fail.
 func failReads(disk *testdisk.Disk, name string, at int, err error) {
 	disk.FailAlways(func(op testdisk.Op) bool {
 		return op.Path == name && op.Kind == errorfs.OpFileReadAt && op.Offset <= int64(at) && int64(at) < op.Offset+33<<10
 	}, err)
 }
 
-// TestRandomDamage changes one byte, or zeroes a page, of the tables of a closed
-// database, at random. If it opens, then all records but those that lie beside each
-// other in the damaged place are read, none is wrong, and everything can be written.
+// TestRandomDamage changes one byte, or zeroes a page, at random in the tables of a closed
+// database. If it opens, then all records are read but adjacent ones in the damaged place, none is
+// wrong, and everything accepts writes.
 func TestRandomDamage(t *testing.T) {
 	rounds := 30
 	if testing.Short() {
@@ -300,7 +300,7 @@ func randomPlace(t *testing.T, mem *vfs.MemFS, random *rand.Rand) (table string,
 	panic("unreachable")
 }
 
-// storedRecord is a record and where it lies.
+// storedRecord is a record and its place.
 type storedRecord struct {
 	stream string
 	shard  braid.ShardID
@@ -309,8 +309,8 @@ type storedRecord struct {
 	data   []byte
 }
 
-// damageSource returns a closed database of several epochs, streams and shards, and
-// its records in the order of their keys.
+// damageSource returns a closed database of several epochs, streams and shards, and its records in
+// the order of their keys.
 func damageSource(t *testing.T) (*vfs.MemFS, []storedRecord) {
 	t.Helper()
 	ctx := t.Context()
@@ -363,7 +363,7 @@ func damageSource(t *testing.T) (*vfs.MemFS, []storedRecord) {
 	return mem, want
 }
 
-// epochsOf returns the epoch of each record that is stored, by its counter.
+// epochsOf returns the epoch of each stored record, by its counter.
 func epochsOf(t *testing.T, db *braid.DB) map[uint64]uint32 {
 	t.Helper()
 	epochs := make(map[uint64]uint32)
@@ -416,7 +416,7 @@ func judgeDamaged(t *testing.T, db *braid.DB, want []storedRecord, what string) 
 		require.Positive(t, told, what)
 	}
 
-	// Writing goes on everywhere, and what is written is read.
+	// All streams still accept records, which can be read.
 	for _, s := range db.Streams() {
 		for _, sh := range s.Shards() {
 			if sh.Describe().Closed {

@@ -20,12 +20,12 @@ import (
 	"github.com/braidstream/braid/internal/testdisk"
 )
 
-// These tests prove that a lack of descriptors or of the kernel's memory is a
-// pause, as a full disk is one: each call says which limit was met, nothing
-// fails for good, and all goes on when the resource is back.
+// These tests prove that a lack of descriptors or of kernel memory is a pause, as a full disk is:
+// each call says which limit was met, nothing fails for good, and everything continues when the
+// resource is back.
 
-// exhaustDescriptors takes all descriptors that the process may have but some, and
-// returns what gives them back.
+// exhaustDescriptors takes all descriptors that the process may have except spare, and returns a
+// function that gives them back.
 func exhaustDescriptors(t *testing.T, spare int) (giveBack func()) {
 	t.Helper()
 	var limit syscall.Rlimit
@@ -62,7 +62,7 @@ func requireOutOfDescriptors(t *testing.T, err error) {
 	require.Empty(t, repetition(err.Error()), err.Error())
 }
 
-// The real limit, in a process of its own.
+// The real limit, in its own process.
 func TestOutOfDescriptorsHeals(t *testing.T) {
 	dir := t.TempDir()
 	childtest.Run(t, func(t *testing.T) {
@@ -96,14 +96,14 @@ func TestOutOfDescriptorsHeals(t *testing.T) {
 		_, err = braid.Open(dir, nil)
 		require.ErrorIs(t, err, braid.ErrLocked)
 		requireOutOfDescriptors(t, db.Backup(t.Context(), dir+"-backup", nil))
-		// The engine may have opened the tables by now, to collect statistics.
+		// Pebble may have opened the tables already, to collect statistics.
 		if _, err = readShards(t.Context(), s); err != nil {
 			requireOutOfDescriptors(t, err)
 		}
-		for err = nil; err == nil; { // until a table or a log has to be made
+		for err = nil; err == nil; { // until Pebble needs a new table or log
 			err = put()
 		}
-		if errors.Is(err, braid.ErrOutcomeUnknown) { // it was on its way
+		if errors.Is(err, braid.ErrOutcomeUnknown) { // it was already being committed
 			acked++
 			err = put()
 		}
@@ -118,7 +118,7 @@ func TestOutOfDescriptorsHeals(t *testing.T) {
 		require.NoError(t, err)
 		records, err := readShards(t.Context(), s)
 		require.NoError(t, err)
-		require.Len(t, records, acked, "what was on its way has arrived as well")
+		require.Len(t, records, acked, "the puts of unknown outcome are stored, too")
 		require.NoError(t, db.Metrics().Failed)
 		require.NoError(t, db.Backup(t.Context(), dir+"-backup", nil))
 		require.NoError(t, db.Close())
@@ -135,8 +135,8 @@ func TestOutOfDescriptorsHeals(t *testing.T) {
 	})
 }
 
-// However many descriptors are left, Open opens or is refused, and leaves nothing
-// behind: a process may leave few databases behind.
+// However many descriptors are left, Open succeeds or is refused, and leaves no database behind: a
+// process may leave only few.
 func TestOpenWithFewDescriptors(t *testing.T) {
 	dir := t.TempDir()
 	childtest.Run(t, func(t *testing.T) {
@@ -164,10 +164,10 @@ func TestOpenWithFewDescriptors(t *testing.T) {
 	})
 }
 
-// openableWith is more descriptors than an opening needs.
+// openableWith is more descriptors than an open needs.
 const openableWith = 24
 
-// The pause is the same for each error of the kind, and each kind of file.
+// The pause is the same for every error of this kind and every kind of file.
 func TestAShortageOfResourcesHeals(t *testing.T) {
 	for _, shortage := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM} {
 		for _, class := range []string{"log", "table", "manifest", "directory", ""} {

@@ -1,7 +1,7 @@
-// Package modeltest has the tests of package braid that are programs of their own: the
-// model and its crash images, faults, damage, full and stalled disks, killed
-// processes, concurrent histories, scenarios. It holds tests alone.
+// Package modeltest tests package braid from outside: with the model and its crash images, faults,
+// damage, full and stalled disks, killed processes, concurrent histories, and scenarios. It
+// contains tests only.
 //
-// They open databases on the disks of package testdisk, and see what package braid
-// does not export through package inside.
+// The tests open databases on the disks of package testdisk, and use package inside for what
+// package braid does not export.
 package modeltest

@@ -16,7 +16,7 @@ import (
 	"github.com/braidstream/braid/internal/layout"
 )
 
-// open opens a database in the environment of a test, in which loops read ahead.
+// open opens a database with a test's environment; its loops read ahead.
 func open(dir string, options *braid.Options, env companion.Environment) (*braid.DB, error) {
 	db, err := companion.Open(dir, options, env)
 	if err != nil {
@@ -26,8 +26,8 @@ func open(dir string, options *braid.Options, env companion.Environment) (*braid
 	return db.(*braid.DB), nil
 }
 
-// readAhead has loops over records of a database read ahead from their third record on at
-// the latest. It is called before there is one.
+// readAhead makes loops over records of a database read ahead, from their third record on at the
+// latest. It must be called before the first loop.
 func readAhead(db *braid.DB) { inside.DBOf(db).SetPages(1, 2000) }
 
 // openOn opens the database of a disk.
@@ -35,15 +35,15 @@ func openOn(files vfs.FS, options *braid.Options) (*braid.DB, error) {
 	return open("/db", options, companion.Environment{FS: files})
 }
 
-// counter is what orders all numbers of a database.
+// counter returns the counter of a number: it orders all records of a database.
 func counter(n braid.SequenceNumber) uint64 { return inside.Counter(n) }
 
-// numberIn is the number that a record of the shard with that counter has.
+// numberIn returns the number of the shard's record with that counter.
 func numberIn(sh *braid.Shard, counter uint64) braid.SequenceNumber {
 	return inside.ShardOf(sh).Number(counter).(braid.SequenceNumber)
 }
 
-// visible is the highest counter that readers can see.
+// visible returns the highest counter that readers can see.
 func visible(db *braid.DB) uint64 { return companion.DBOf(db).Visible() }
 
 // mustShard returns a shard that is known to exist.
@@ -55,7 +55,7 @@ func mustShard(s *braid.Stream, id braid.ShardID) *braid.Shard {
 	return sh
 }
 
-// openShards is how many shards of the stream take records.
+// openShards returns the number of the stream's shards that accept records.
 func openShards(s *braid.Stream) (n int) {
 	for _, sh := range s.Shards() {
 		if !inside.ShardOf(sh).Closed() {
@@ -65,8 +65,7 @@ func openShards(s *braid.Stream) (n int) {
 	return n
 }
 
-// hashKeyBeside returns the hash key that lies n after k, around both ends of the
-// hash-key space.
+// hashKeyBeside returns the hash key k+n, modulo the size of the hash-key space.
 func hashKeyBeside(k braid.HashKey, n int64) braid.HashKey {
 	sum, _ := new(big.Int).SetString(k.String(), 10)
 	sum.Add(sum, big.NewInt(n))
@@ -78,13 +77,13 @@ func hashKeyBeside(k braid.HashKey, n int64) braid.HashKey {
 	return beside
 }
 
-// together runs the calls so that their requests come into one group of the
-// committer, in the order of the calls. It needs a bubble.
+// together runs the calls so that the committer groups their requests, in the order of the calls.
+// It needs a bubble.
 func together(db *braid.DB, calls ...func()) {
 	held := make(chan struct{})
 	var running sync.WaitGroup
 	running.Go(func() { _ = inside.DBOf(db).Hold(func() { <-held }) })
-	synctest.Wait() // the committer is at work: what comes now waits for it
+	synctest.Wait() // the committer is busy: later requests wait for it
 	for _, call := range calls {
 		running.Go(call)
 		synctest.Wait()
@@ -102,7 +101,7 @@ var twoKeys = func() *braid.KeyRing {
 	return ring
 }()
 
-// eachRow calls fn with each row of a range of what is stored.
+// eachRow calls fn with each stored row of a range.
 func eachRow(t *testing.T, db *braid.DB, lower, upper []byte, fn func(key, value []byte)) {
 	t.Helper()
 	it, err := inside.DBOf(db).Store().NewIter(lower, upper)
@@ -116,7 +115,7 @@ func eachRow(t *testing.T, db *braid.DB, lower, upper []byte, fn func(key, value
 	require.NoError(t, it.Close())
 }
 
-// eachBlock calls fn with each block of records that is stored, trimmed or not.
+// eachBlock calls fn with each stored block of records, trimmed or not.
 func eachBlock(t *testing.T, db *braid.DB, fn func(place layout.BlockKey, key, value []byte)) {
 	t.Helper()
 	eachRow(t, db, []byte{0x10}, []byte{0x11}, func(key, value []byte) {

@@ -9,8 +9,8 @@ import (
 	"github.com/braidstream/braid/internal/testdisk"
 )
 
-// What is not durable yet is not to be seen, neither a record nor a key, though
-// the engine has both in its memory.
+// Records and keys that are not durable yet are invisible, though Pebble already has both in
+// memory.
 func TestNobodySeesWhatIsNotDurable(t *testing.T) {
 	disk := testdisk.New()
 	db, err := openOn(disk, nil)
@@ -43,7 +43,7 @@ func TestNobodySeesWhatIsNotDurable(t *testing.T) {
 	release := disk.Hold(func(op testdisk.Op) bool { return op.OnLog() && op.Syncs() })
 	done := make(chan error, 1)
 	go func() { done <- set("new") }()
-	<-disk.Held() // the group is written, and waits to be synced
+	<-disk.Held() // the group is written, but not synced
 	for range 3 {
 		value, records := see()
 		require.Equal(t, "old", value)

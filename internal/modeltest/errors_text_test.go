@@ -20,8 +20,8 @@ import (
 	"github.com/braidstream/braid/internal/testdisk"
 )
 
-// repetition returns a part of an error's text that stands in it twice: a
-// sentinel's text, or whatever stands between two colons or line ends.
+// repetition returns a part of an error's text that occurs in it twice: a sentinel's text, or any
+// text between two colons or line ends.
 func repetition(text string) string {
 	for _, sentinel := range allSentinels() {
 		if strings.Count(text, sentinel.Error()) > 1 {
@@ -50,7 +50,7 @@ func allSentinels() []error {
 	return sentinels
 }
 
-// No error that a database in any state returns says a thing twice.
+// No error that a database in any state returns repeats itself.
 func TestNoErrorOfADatabaseRepeatsItself(t *testing.T) {
 	require.Equal(t, "disk is full", repetition("braid: put record: disk is full: disk is full"))
 	check := func(t *testing.T, err error, class error) {
@@ -113,7 +113,7 @@ func TestNoErrorOfADatabaseRepeatsItself(t *testing.T) {
 			check(t, db.Metrics().Failed, braid.ErrFailed)
 			check(t, db.Close(), braid.ErrFailed)
 			if _, ok := errors.AsType[*fs.PathError](err); !ok {
-				t.Fatal("the cause is lost")
+				t.Fatal("cause is lost")
 			}
 		})
 	})

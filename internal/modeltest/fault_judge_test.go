@@ -13,8 +13,8 @@ import (
 	"github.com/braidstream/braid/internal/testdisk"
 )
 
-// judge opens a disk that the workload left, and compares all that is there with
-// what callers were told.
+// judge opens the disk that the workload left, and compares its content with the results that
+// callers got.
 func (w *faultWork) judge(what string, disk *testdisk.Disk) {
 	db := w.openToJudge(what, disk)
 	w.judgeContent(what, db)
@@ -26,17 +26,16 @@ func (w *faultWork) judge(what string, disk *testdisk.Disk) {
 	require.NoError(w.t, db.Close(), what)
 }
 
-// openToJudge opens a disk that the workload left, at a time when no record of a queue is
-// hidden any more, and none has expired.
+// openToJudge opens the disk that the workload left, at a time when no record of a queue is hidden
+// any longer, and none has expired.
 func (w *faultWork) openToJudge(what string, disk *testdisk.Disk) *braid.DB {
 	db, err := open("/db", &w.opts, companion.Environment{FS: disk, Clock: faultJudgeClock})
 	require.NoError(w.t, err, what)
 	return db
 }
 
-// judgeTwice is judge, which then writes on, opens once more, and requires that
-// what it had found the first time is still so: an unknown outcome that has
-// become known is final.
+// judgeTwice is judge, then writes more, opens the disk once more, and requires the same findings:
+// once an unknown outcome is known, it is final.
 func (w *faultWork) judgeTwice(what string, disk *testdisk.Disk) {
 	ctx := context.Background()
 	db := w.openToJudge(what, disk)
@@ -79,12 +78,12 @@ func (w *faultWork) judgeTwice(what string, disk *testdisk.Disk) {
 		}
 	}
 	require.Empty(w.t, added, what)
-	require.Equal(w.t, found, old, "%s: what is stored has changed its mind", what)
+	require.Equal(w.t, found, old, "%s: a known outcome has changed", what)
 	require.NoError(w.t, db.Close(), what)
 }
 
-// judgeContent compares the content of an open DB with what callers were told,
-// and returns the records of orders.
+// judgeContent compares the content of an open DB with the results that callers got, and returns
+// the records of orders.
 func (w *faultWork) judgeContent(what string, db *braid.DB) []braid.Record {
 	var records []braid.Record
 	if orders, err := db.Stream("orders"); err == nil {
@@ -101,14 +100,14 @@ func (w *faultWork) judgeContent(what string, db *braid.DB) []braid.Record {
 	return records
 }
 
-// Situations of the sweep.
+// Situations that the sweep must reach.
 const (
-	unknownIsThere = "a put of unknown outcome that is there"
-	unknownIsNot   = "a put of unknown outcome that is not"
+	unknownIsThere = "a put of unknown outcome that is stored"
+	unknownIsNot   = "a put of unknown outcome that is not stored"
 )
 
-// unknownPuts returns what became of the puts to orders whose outcome nobody was told, as
-// of the last judgement.
+// unknownPuts returns the fates, at the last judgment, of the puts to orders whose outcome was
+// unknown.
 func (w *faultWork) unknownPuts() (situations []string) {
 	stored := make(map[string]bool, len(w.found))
 	for _, r := range w.found {
@@ -129,8 +128,8 @@ func (w *faultWork) unknownPuts() (situations []string) {
 	return situations
 }
 
-// judgeSeen requires that everything the follower saw is there, if it was not
-// trimmed: nothing is visible that is not durable.
+// judgeSeen requires that every record that the follower saw exists unless it was trimmed: only
+// durable records are visible.
 func (w *faultWork) judgeSeen(what string, records []braid.Record) {
 	stored := make(map[braid.SequenceNumber]bool, len(records))
 	for _, r := range records {
@@ -138,7 +137,7 @@ func (w *faultWork) judgeSeen(what string, records []braid.Record) {
 	}
 	for _, r := range w.seen {
 		if counter(r.SequenceNumber) >= w.trim.maybe {
-			require.True(w.t, stored[r.SequenceNumber], "%s: %s was seen, and is lost", what, r.SequenceNumber)
+			require.True(w.t, stored[r.SequenceNumber], "%s: %s was visible, but is lost", what, r.SequenceNumber)
 		}
 	}
 }
@@ -151,15 +150,15 @@ func (w *faultWork) judgeSide(what string, db *braid.DB) {
 		require.NotEqual(w.t, outcomeAcked, w.sideExists, "%s: the stream %s is lost", what, w.side)
 		return
 	case w.side == "" || w.sideExists == outcomeRefused:
-		require.Fail(w.t, "a stream is there that was deleted, or never made", what)
+		require.Fail(w.t, "a stream exists that was deleted or never created", what)
 	}
 	records, err := readShards(context.Background(), side)
 	require.NoError(w.t, err, what)
 	require.NoError(w.t, w.history.check(w.side, records, historyTrim{}), what)
 }
 
-// judgeEffects requires that the counter and the records of the transactions
-// agree, and that no acknowledged transaction is lost.
+// judgeEffects requires that the counter matches the records of the transactions, and that no
+// acknowledged transaction is lost.
 func (w *faultWork) judgeEffects(what string, db *braid.DB) {
 	var counter uint64
 	require.NoError(w.t, db.View(context.Background(), func(tx *braid.Tx) (err error) {
@@ -182,5 +181,5 @@ func (w *faultWork) judgeEffects(what string, db *braid.DB) {
 		n++
 		require.Equal(w.t, strconv.FormatUint(n, 10), string(r.Data), what)
 	}
-	require.Equal(w.t, counter, n, "%s: a transaction was done in part", what)
+	require.Equal(w.t, counter, n, "%s: a transaction was stored in part", what)
 }

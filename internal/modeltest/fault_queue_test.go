@@ -14,10 +14,10 @@ import (
 	"github.com/braidstream/braid/queue"
 )
 
-// faultQueue is a queue of the fault workload. It notes what its callers were told, record by
-// record; a queue that is opened again must be explained by that: what was acknowledged does
-// not come back, everything else does, and was counted as often as it was received. A call
-// that has failed has changed nothing, and one of unknown outcome has happened or has not.
+// faultQueue is a queue of the fault workload. It notes the results of all calls, record by record;
+// they must explain the state of a queue that is reopened. An acknowledged record does not come
+// back; every other one does, with the right count of receives. A call that failed has changed
+// nothing; one with an unknown outcome happened or did not.
 //
 // One goroutine at a time uses it.
 type faultQueue struct {
@@ -28,14 +28,14 @@ type faultQueue struct {
 	exists outcome // acked: it must exist; refused: it must not
 	q      *queue.Queue
 
-	history map[string][]queuetest.Call // of a record, by what its data says
+	history map[string][]queuetest.Call // by the ID in a record's data
 	anyone  []queuetest.Call            // receives of unknown outcome: they may have taken any record
-	held    []faultDelivery             // the newest ones of their records, that were not settled
+	held    []faultDelivery             // the newest of their records, not settled
 	ticks   int64
 	given   int // deliveries
 }
 
-// faultDelivery is a receipt that was received.
+// faultDelivery is a receipt from a receive.
 type faultDelivery struct {
 	id      string
 	name    int
@@ -44,25 +44,25 @@ type faultDelivery struct {
 }
 
 const (
-	// faultHour is a visibility timeout that no workload lives to see the end of. It has
-	// passed when the workload is judged.
+	// faultHour is a visibility timeout that outlasts every workload. When the workload is judged,
+	// it has passed.
 	faultHour = time.Hour
 
 	faultMostReceives = 3
 )
 
-// faultEpoch is the moment that times of calls are counted from.
+// faultEpoch is the origin of the times of calls.
 var faultEpoch = time.Now()
 
-// faultJudgeClock is the clock of a database that is judged: all visibility timeouts have
-// passed, and nothing has expired.
+// faultJudgeClock is the clock of a database that is judged: all visibility timeouts have passed,
+// and nothing has expired.
 func faultJudgeClock() time.Time { return time.Now().Add(2 * faultHour) }
 
 func newFaultQueue(w *faultWork, name, stream string) *faultQueue {
 	return &faultQueue{t: w.t, w: w, name: name, stream: stream, exists: outcomeRefused, history: make(map[string][]queuetest.Call)}
 }
 
-// clone returns a queue that a judge may go on with.
+// clone returns a copy that a judge may use.
 func (fq *faultQueue) clone() *faultQueue {
 	other := *fq
 	other.history = make(map[string][]queuetest.Call)
@@ -104,7 +104,7 @@ func (fq *faultQueue) delete() error {
 	return err
 }
 
-// use does the step of a round.
+// use does one round's step.
 func (fq *faultQueue) use(n int, wait time.Duration) error {
 	steps := [...]func() error{
 		func() error { return fq.settle(queuetest.Ack, 0, fq.some(2)) },
@@ -142,7 +142,7 @@ func (fq *faultQueue) use(n int, wait time.Duration) error {
 	return steps[n%len(steps)]()
 }
 
-// some returns up to n deliveries of records, the newest first.
+// some returns up to n deliveries of records, newest first.
 func (fq *faultQueue) some(n int) []faultDelivery { return fq.choose(n, false) }
 
 // someDead returns deliveries of dead letters.
@@ -164,13 +164,13 @@ func receiptsOf(chosen []faultDelivery) (all []queue.Receipt) {
 	return all
 }
 
-// begin begins a call.
+// begin notes the beginning of a call.
 func (fq *faultQueue) begin(verb queuetest.Verb, delay time.Duration) queuetest.Call {
 	fq.ticks++
 	return queuetest.Call{Verb: verb, Delay: delay, Begun: fq.ticks, From: fq.now()}
 }
 
-// end ends it.
+// end notes the end of a call.
 func (fq *faultQueue) end(c *queuetest.Call, err error) {
 	fq.ticks++
 	c.Ended, c.To = fq.ticks, fq.now()
@@ -192,7 +192,7 @@ func (fq *faultQueue) call(verb queuetest.Verb, f func() error) error {
 	return fq.w.call(fmt.Sprintf("%s, of queue %s", verb, fq.name), f)
 }
 
-// receive receives records, and acknowledges others by the same commit.
+// receive receives records, and acknowledges others in the same commit.
 func (fq *faultQueue) receive(dead bool, n int, timeout, wait time.Duration, done ...faultDelivery) error {
 	verb := queuetest.Receive
 	if dead {
@@ -231,9 +231,9 @@ func (fq *faultQueue) receive(dead bool, n int, timeout, wait time.Duration, don
 	})
 }
 
-// exchanged notes what became of the records that a receive was to acknowledge.
+// exchanged notes the fates of the records that a receive was to acknowledge.
 func (fq *faultQueue) exchanged(c queuetest.Call, done []faultDelivery, err error) {
-	c.Verb, c.Delay, c.Maybe = queuetest.Ack, 0, err != nil // it may have waited after the acknowledgement
+	c.Verb, c.Delay, c.Maybe = queuetest.Ack, 0, err != nil // the receive may have waited after the acknowledgement
 	for _, d := range done {
 		c.Delivery = d.name
 		fq.history[d.id] = append(fq.history[d.id], c)
@@ -241,7 +241,7 @@ func (fq *faultQueue) exchanged(c queuetest.Call, done []faultDelivery, err erro
 	}
 }
 
-// settled notes that the receipt of a record is of no further interest.
+// settled notes that a record's receipt no longer matters.
 func (fq *faultQueue) settled(id string) {
 	fq.held = slices.DeleteFunc(fq.held, func(d faultDelivery) bool { return d.id == id })
 }
@@ -267,7 +267,7 @@ func (fq *faultQueue) settle(verb queuetest.Verb, delay time.Duration, chosen []
 		for i, d := range chosen {
 			c := c
 			c.Delivery, c.Err = d.name, failed[i]
-			if refused == nil || c.Err != nil || verb != queuetest.AckTx { // which is all or nothing
+			if refused == nil || c.Err != nil || verb != queuetest.AckTx { // AckTx is all or nothing
 				fq.history[d.id] = append(fq.history[d.id], c)
 			}
 			fq.settled(d.id)
@@ -310,7 +310,7 @@ func (fq *faultQueue) settleThese(verb queuetest.Verb, delay time.Duration, chos
 	panic("there is no such step")
 }
 
-// ackedKey is the key that a transaction writes that acknowledges a delivery.
+// ackedKey is the key that a transaction that acknowledges the delivery writes.
 func (fq *faultQueue) ackedKey(delivery int) []byte {
 	return fmt.Appendf(nil, "acked/%s/%d", fq.name, delivery)
 }
@@ -328,7 +328,7 @@ func (fq *faultQueue) restoreAll() error {
 	})
 }
 
-// everything makes a call that concerns all records.
+// everything makes a call that affects all records.
 func (fq *faultQueue) everything(what queuetest.Call, f func() error) error {
 	return fq.call(what.Verb, func() error {
 		c := fq.begin(what.Verb, 0)
@@ -341,16 +341,15 @@ func (fq *faultQueue) everything(what queuetest.Call, f func() error) error {
 	})
 }
 
-// Situations of queues in the sweep.
+// Situations of queues that the sweep must reach.
 const (
 	unknownAckWas    = "an acknowledgement of unknown outcome that has happened"
 	unknownAckWasNot = "an acknowledgement of unknown outcome that has not"
 	unknownReceive   = "a receive of unknown outcome"
 )
 
-// judge compares the queue of a database, which nobody has used since it was opened, with what
-// callers were told. It receives all that there is. It returns the queue to go on with, nil if
-// there is none.
+// judge compares the queue of a database, unused since the open, with the results that callers got.
+// It receives everything in it. It returns the queue to continue with, or nil if it does not exist.
 func (fq *faultQueue) judge(what string, db *braid.DB) *faultQueue {
 	ctx, t := context.Background(), fq.t
 	what = fmt.Sprintf("%s: queue %s", what, fq.name)
@@ -360,7 +359,7 @@ func (fq *faultQueue) judge(what string, db *braid.DB) *faultQueue {
 		require.NotEqual(t, outcomeAcked, fq.exists, "%s is lost", what)
 		return nil
 	}
-	require.NotEqual(t, outcomeRefused, fq.exists, "%s is there, and was deleted or never made", what)
+	require.NotEqual(t, outcomeRefused, fq.exists, "%s exists, but was deleted or never created", what)
 	judged := fq.clone()
 	judged.w, judged.q, judged.exists = nil, q, outcomeAcked
 	judged.resolve(what, db)
@@ -371,7 +370,7 @@ func (fq *faultQueue) judge(what string, db *braid.DB) *faultQueue {
 	normal := judged.drain(what, records, false)
 	dead := judged.drain(what, records, true)
 	require.Equal(t, []int64{normal, 0, 0, 0}, []int64{d.Visible, d.InFlight, d.Delayed, d.Held}, what)
-	require.GreaterOrEqual(t, dead, d.Dead, "%s: others were received for the last time", what)
+	require.GreaterOrEqual(t, dead, d.Dead, "%s: more dead letters than exhausted receives", what)
 	require.LessOrEqual(t, dead, d.Dead+normal, what)
 	for i := range records {
 		id, _ := historyID(records[i].Data)
@@ -382,8 +381,7 @@ func (fq *faultQueue) judge(what string, db *braid.DB) *faultQueue {
 	return judged
 }
 
-// resolve finds out which transactions of unknown outcome have happened: what they have written
-// is there.
+// resolve finds out which transactions of unknown outcome happened: their writes exist.
 func (fq *faultQueue) resolve(what string, db *braid.DB) {
 	require.NoError(fq.t, db.View(context.Background(), func(tx *braid.Tx) error {
 		for id, calls := range fq.history {
@@ -394,7 +392,7 @@ func (fq *faultQueue) resolve(what string, db *braid.DB) {
 				_, err := tx.Get(fq.ackedKey(c.Delivery))
 				if err != nil {
 					require.ErrorIs(fq.t, err, braid.ErrKeyNotFound, what)
-					require.True(fq.t, c.Maybe, "%s: the transaction that has acknowledged %s is lost", what, id)
+					require.True(fq.t, c.Maybe, "%s: the transaction that acknowledged %s is lost", what, id)
 				}
 				return err != nil
 			})
@@ -408,7 +406,7 @@ func (fq *faultQueue) resolve(what string, db *braid.DB) {
 	}), what)
 }
 
-// drain receives all normal records, or all dead letters, and returns how many there are.
+// drain receives all normal records, or all dead letters, and returns their number.
 func (fq *faultQueue) drain(what string, records []braid.Record, dead bool) int64 {
 	before := fq.given
 	require.NoError(fq.t, fq.receive(dead, 10_000, -1, -1), what)
@@ -432,11 +430,11 @@ func (fq *faultQueue) drain(what string, records []braid.Record, dead bool) int6
 			fq.history[id] = append(fq.history[id], missing)
 		}
 	}
-	require.Empty(fq.t, received, "%s: what the stream no longer has was received", what)
+	require.Empty(fq.t, received, "%s: records were received that the stream no longer has", what)
 	return int64(n)
 }
 
-// goOn acknowledges every other record that a judge has received, and restores the dead letters.
+// goOn acknowledges every other record that a judge received, and restores the dead letters.
 func (fq *faultQueue) goOn(what string) {
 	for i, d := range slices.Clone(fq.held) {
 		if i%2 == 0 {
@@ -446,7 +444,7 @@ func (fq *faultQueue) goOn(what string) {
 	require.NoError(fq.t, fq.restoreAll(), what)
 }
 
-// situations returns what the history has come to, given how it was judged.
+// situations returns the situations that the history reached, as judged.
 func (fq *faultQueue) situations(judged *faultQueue) (all []string) {
 	for _, c := range fq.anyone {
 		if c.Maybe && c.Verb == queuetest.Receive {
@@ -460,7 +458,7 @@ func (fq *faultQueue) situations(judged *faultQueue) (all []string) {
 			}
 			switch after := judged.history[id]; {
 			case !slices.ContainsFunc(after, func(c queuetest.Call) bool { return c.Verb == queuetest.MissingDead }):
-				// it was trimmed
+				// trimmed
 			case after[len(after)-2].Verb == queuetest.Missing && after[len(after)-1].Verb == queuetest.MissingDead:
 				all = append(all, unknownAckWas)
 			default:

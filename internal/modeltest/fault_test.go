@@ -18,22 +18,21 @@ import (
 	"github.com/braidstream/braid/internal/testdisk"
 )
 
-// The fault sweep proves that braid stops when its storage fails, without
-// stopping its host: each operation that changes a file fails once, and fails
-// forever, in runs of a fixed workload. The process lives, every call comes
-// back in time with an error of the right class, reading goes on, the DB can be
-// closed and opened again, and nothing that was acknowledged is lost, neither on
-// the disk as it is nor on one that has also lost its power.
+// The fault sweep proves that braid stops when its storage fails, without stopping its process:
+// each operation that changes a file fails once, and fails forever, in runs of a fixed workload.
+// The process survives, every call returns in time with an error of the right class, reads still
+// work, the DB can be closed and reopened, and nothing acknowledged is lost, even if the disk also
+// loses power.
 //
-// Runs are made in child processes, since a DB that failed leaves parked
-// goroutines behind, and a process may have only so many of them.
+// Runs are made in child processes, since a DB that failed leaves parked goroutines behind, and a
+// process can afford only a few of them.
 
 const (
 	faultChunk  = 7  // runs of one child process
 	faultChunks = 80 // child processes of one mode; together they reach beyond the last operation
 )
 
-// faultT lets require be used in goroutines of a test.
+// faultT makes require usable in goroutines of a test.
 type faultT struct {
 	t    *testing.T
 	name string
@@ -45,8 +44,8 @@ func (f faultT) Errorf(format string, args ...any) {
 
 func (f faultT) FailNow() { runtime.Goexit() }
 
-// TestFaultWorkload runs the workload without a fault, and so checks the harness
-// and the number of operations that the sweep has to reach.
+// TestFaultWorkload runs the workload without a fault. This checks the harness, and the number of
+// operations that the sweep must reach.
 func TestFaultWorkload(t *testing.T) {
 	disk := testdisk.New()
 	w := newFaultWork(t, disk)
@@ -54,7 +53,7 @@ func TestFaultWorkload(t *testing.T) {
 	operations := disk.Changes()
 	t.Logf("%d operations change files; %d puts, %d transactions, %d records seen by the follower",
 		operations, w.history.count(outcomeAcked), w.effects, len(w.seen))
-	require.Less(t, operations, faultChunk*faultChunks, "the sweep does not reach the end of the workload")
+	require.Less(t, operations, faultChunk*faultChunks, "the sweep must reach the end of the workload")
 	require.Greater(t, operations, 300)
 	require.Positive(t, w.trims)
 	require.Positive(t, w.reshards)
@@ -99,7 +98,7 @@ func TestFaultSweep(t *testing.T) {
 	}
 	reportSweep(t, classes)
 	t.Logf("reached: %v", &situations)
-	if children == 2*((faultChunks+step-1)/step) { // not, if only some were asked for
+	if children == 2*((faultChunks+step-1)/step) { // false if only some children were selected
 		require.Greater(t, count(classes, "once"), 300/step*9/10)
 		require.Greater(t, count(classes, "forever"), 300/step*9/10)
 		if step == 1 {
@@ -108,8 +107,8 @@ func TestFaultSweep(t *testing.T) {
 	}
 }
 
-// sweepChunk makes the runs of one child. They run side by side, because some of
-// them wait for seconds while tables are tried again.
+// sweepChunk makes the runs of one child. They run in parallel, because some wait for seconds while
+// tables are retried.
 func sweepChunk(t *testing.T, mode string, first int) {
 	var runs sync.WaitGroup
 	for index := first; index < first+faultChunk; index++ {
@@ -135,7 +134,7 @@ func sweepOne(t faultT, mode string, index int) {
 	err := w.run()
 	if w.notOpen == nil {
 		requireFaultError(t, err)
-	} else { // what was not opened has not failed
+	} else { // a database that did not open did not fail
 		require.ErrorIs(t, err, syscall.EIO)
 	}
 	result := "survived"
@@ -151,9 +150,9 @@ func sweepOne(t faultT, mode string, index int) {
 	w.follower.Wait()
 
 	op, fired := disk.Failed()
-	require.True(t, fired || err == nil, "without a fault: %v", err)
+	require.True(t, fired || err == nil, "error without a fault: %v", err)
 	disk.Before(nil)
-	if (index%2 == 0) == (mode == "once") { // each index is judged both ways, once in each mode
+	if (index%2 == 0) == (mode == "once") { // each index is judged in both ways, once in each mode
 		w.judge("power cut", disk.PowerCut())
 	} else {
 		w.judgeTwice("reopened", disk)
@@ -166,8 +165,7 @@ func sweepOne(t faultT, mode string, index int) {
 	}
 }
 
-// requireFaultError requires that an error, if there is one, says what happened:
-// that storage failed, and how.
+// requireFaultError requires that an error, if any, says that storage failed, and how.
 func requireFaultError(t require.TestingT, err error) {
 	if err != nil {
 		require.ErrorIs(t, err, syscall.EIO)
@@ -175,8 +173,8 @@ func requireFaultError(t require.TestingT, err error) {
 	}
 }
 
-// checkFailed checks a DB after a call that ended with an error: it refuses
-// writes at once, says why, and goes on to be read.
+// checkFailed checks a DB after a call failed: it refuses writes at once, says why, and can still
+// be read.
 func (w *faultWork) checkFailed() {
 	ctx := context.Background()
 	requireFaultError(w.t, w.db.Metrics().Failed)
@@ -194,7 +192,7 @@ func (w *faultWork) checkFailed() {
 		refused["receive of "+q.name] = func() error { _, err := q.q.Receive(ctx, 1, nil); return err }
 		refused["acknowledgement to "+q.name] = func() error { return q.q.Ack(ctx, "a receipt") }
 		refused["deletion of "+q.name] = func() error { return q.q.Delete(ctx) }
-		_, err := q.q.Describe(ctx) // what its memory holds may not be durable
+		_, err := q.q.Describe(ctx) // the queue's state in memory may not be durable
 		requireFaultError(w.t, err)
 	}
 	if w.orders != nil {
@@ -207,11 +205,11 @@ func (w *faultWork) checkFailed() {
 		require.NotErrorIs(w.t, err, braid.ErrOutcomeUnknown, what)
 		requireFaultError(w.t, err)
 	}
-	w.follower.Wait() // it is told, too
+	w.follower.Wait() // the follower gets the error, too
 	w.judgeContent("failed, still open", w.db)
 }
 
-// reportSweep prints how often which operation failed, and with what result.
+// reportSweep logs how often each kind of operation failed, and with what result.
 func reportSweep(t *testing.T, classes map[string]int) {
 	var lines []string
 	for text, n := range classes {

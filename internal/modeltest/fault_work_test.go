@@ -15,41 +15,41 @@ import (
 	"github.com/braidstream/braid/internal/testdisk"
 )
 
-// faultWork is the workload of the fault tests: it does everything that changes
-// files, and stops at the first error. It notes what callers were told, and
-// judges what it finds when the files are opened again.
+// faultWork is the workload of the fault tests: it does everything that changes files, and stops at
+// the first error. It notes the results of all calls, and judges the files when they are opened
+// again.
 //
-// There are three streams: orders gets bursts from several goroutines, now and
-// then large ones, so that epochs rotate, and is trimmed; side is deleted and
-// made again; effects gets one record from each transaction, which also counts up
-// a key: so the two must always agree. Each has a queue.
+// There are three streams. orders gets bursts from several goroutines, sometimes large ones, so
+// that epochs rotate, and is trimmed. side is deleted and created again. effects gets one record
+// from each transaction, which also counts up a key, so the two must always agree. Each has a
+// queue.
 type faultWork struct {
 	t        require.TestingT
 	disk     *testdisk.Disk
 	opts     braid.Options
 	history  *history
 	db       *braid.DB
-	notOpen  error         // why the last open did not succeed
-	patience time.Duration // the longest that a call may take
+	notOpen  error         // why the last open failed
+	patience time.Duration // the maximal time of a call
 	retry    func(error) bool
 
 	orders      *braid.Stream
 	trim        historyTrim    // of orders
-	trims       int            // that were acknowledged
-	reshards    int            // the same
-	side        string         // the incarnation of the stream side, "" if there is none for sure
+	trims       int            // acknowledged
+	reshards    int            // acknowledged
+	side        string         // the incarnation of the stream side, "" if unknown
 	sideExists  outcome        // acked: it must exist; refused: it must not
-	effects     uint64         // transactions that were acknowledged
-	effectMaybe bool           // one more may have been done
+	effects     uint64         // acknowledged transactions
+	effectMaybe bool           // one more may have been committed
 	queues      [3]*faultQueue // of orders, effects and side
 
 	latched  chan struct{} // closed when the DB failed
-	latchEnd time.Time     // when it did; to be read after latched
+	latchEnd time.Time     // when it failed; may be read after latched is closed
 	closed   chan struct{} // closed when the DB was closed
 	follower sync.WaitGroup
 	seen     []braid.Record // by the follower
-	found    []braid.Record // of orders, when they were judged last
-	met      []string       // situations of the queues, as they were judged
+	found    []braid.Record // of orders, at the last judgment
+	met      []string       // situations of the queues, at the last judgment
 	ended    error          // of the follower
 }
 
@@ -57,12 +57,12 @@ const (
 	faultRounds  = 8
 	faultPutters = 4
 
-	// latchPatience is how long a call may go on after the DB has failed.
+	// latchPatience is the maximal time that a call may take after the DB has failed.
 	latchPatience = 5 * time.Second
 )
 
 var (
-	errFaultFollower = errors.New("the follower ended")
+	errFaultFollower = errors.New("follower ended")
 	faultCounterKey  = []byte("effects")
 )
 
@@ -81,8 +81,8 @@ func newFaultWork(t require.TestingT, disk *testdisk.Disk) *faultWork {
 	return w
 }
 
-// run does the whole workload, with a clean reopen in the middle, and returns
-// the first error. The DB is open when it comes from another call than Close.
+// run does the whole workload, with a clean reopen in the middle, and returns the first error. If
+// that comes from another call than Close, the DB is still open.
 func (w *faultWork) run() error {
 	for part := range 2 {
 		if err := w.open(); err != nil {
@@ -100,8 +100,8 @@ func (w *faultWork) run() error {
 	return nil
 }
 
-// call runs one call, again if it may be, and checks that it came back in time:
-// soon after the DB failed, if it did.
+// call makes one call, retries it if that is allowed, and checks that it returns in time: soon
+// after a failure of the DB.
 func (w *faultWork) call(what string, f func() error) error {
 	for {
 		start := time.Now()
@@ -111,7 +111,7 @@ func (w *faultWork) call(what string, f func() error) error {
 		if w.latched != nil {
 			select {
 			case <-w.latched:
-				require.Less(w.t, end.Sub(w.latchEnd), latchPatience, "%s came back late after the failure: %v", what, err)
+				require.Less(w.t, end.Sub(w.latchEnd), latchPatience, "%s returned too late after the failure: %v", what, err)
 			default:
 			}
 		}
@@ -149,7 +149,7 @@ func (w *faultWork) open() error {
 	return err
 }
 
-// watch notes when the DB fails. The goroutine ends then, or after Close.
+// watch notes when the DB fails. Its goroutine ends then, or after Close.
 func (w *faultWork) watch() {
 	store, latched := inside.DBOf(w.db).Store(), make(chan struct{})
 	closed := make(chan struct{})
@@ -189,7 +189,7 @@ func (w *faultWork) follow() {
 	})
 }
 
-// round is one step of the workload; n counts them over all parts.
+// round is one step of the workload; n counts the steps of all parts.
 func (w *faultWork) round(n int) error {
 	if err := w.burst(n); err != nil {
 		return err
@@ -212,16 +212,16 @@ func (w *faultWork) round(n int) error {
 	return nil
 }
 
-// burst puts from several goroutines at once, a few bytes or half an epoch, and has others use
-// the queues.
+// burst puts from several goroutines at once, a few bytes or half an epoch, while others use the
+// queues.
 func (w *faultWork) burst(n int) error {
 	size := 50
-	if n == 5 || n == 6 { // together more than an epoch: the next round begins another
+	if n == 5 || n == 6 { // together more than an epoch: the next round starts another
 		size = 36 << 10
 	}
 	errs := make([]error, faultPutters+2)
 	var putters sync.WaitGroup
-	putters.Go(func() { errs[faultPutters] = w.queues[0].use(n, 0) }) // there is what comes meanwhile
+	putters.Go(func() { errs[faultPutters] = w.queues[0].use(n, 0) }) // it receives records that are put meanwhile
 	putters.Go(func() { errs[faultPutters+1] = w.queues[1].use(n+5, -1) })
 	for g := range faultPutters {
 		putters.Go(func() {
@@ -242,7 +242,7 @@ func (w *faultWork) burst(n int) error {
 	return errors.Join(errs...)
 }
 
-// transact counts up a key and puts a record that says the same.
+// transact counts up a key and puts a record with the same count.
 func (w *faultWork) transact() error {
 	return w.call("update", func() error {
 		err := w.db.Update(context.Background(), func(tx *braid.Tx) error {
@@ -334,7 +334,7 @@ func (w *faultWork) deleteSide() error {
 	return err
 }
 
-// trimOrders trims; beyond is 1 if the last record acknowledged goes too.
+// trimOrders trims; beyond is 1 if the last acknowledged record is removed too.
 func (w *faultWork) trimOrders(before braid.Position, beyond uint64) error {
 	bound := counter(w.history.lastAcked("orders")) + beyond
 	w.trim.maybe = bound
@@ -349,8 +349,8 @@ func (w *faultWork) trimOrders(before braid.Position, beyond uint64) error {
 	return err
 }
 
-// close closes the DB, checks what the follower and later callers are told, and
-// returns the error of Close.
+// close closes the DB, checks the errors of the follower and of later calls, and returns the error
+// of Close.
 func (w *faultWork) close() error {
 	if w.db == nil {
 		return nil

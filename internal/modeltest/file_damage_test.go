@@ -15,12 +15,12 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// This file damages every file of databases in several states in every way. The open is
-// refused with an error that names the damage, and has changed nothing; or all is there
-// that was acknowledged, but for records of which their readers are told. Nothing is
-// missing silently, and no empty database takes the place of a damaged one.
+// This file damages every file of databases in several states in every way. The open is refused
+// with an error that names the damage, and changes nothing; or everything acknowledged is readable,
+// except records whose readers get an error. Nothing is missing silently, and no empty database
+// takes the place of a damaged one.
 
-// TestEveryFileDamaged: see above. In short runs it takes a sample.
+// In short runs this takes a sample.
 func TestEveryFileDamaged(t *testing.T) {
 	most := 40
 	if testing.Short() {
@@ -35,7 +35,7 @@ func TestEveryFileDamaged(t *testing.T) {
 	})
 }
 
-// judge opens a damaged database, and returns what came of it.
+// judge opens a damaged database, and returns the outcome.
 func (s *damageState) judge(t *testing.T, c damageCase) string {
 	t.Helper()
 	mem := c.files.lay(t)
@@ -45,18 +45,18 @@ func (s *damageState) judge(t *testing.T, c damageCase) string {
 		after := filesOf(t, mem)
 		require.Equal(t, c.files.paths(), after.paths(), c.what)
 		for p, data := range c.files {
-			require.True(t, bytes.Equal(data, after[p]), "%s: the refused open has changed %s", c.what, p)
+			require.True(t, bytes.Equal(data, after[p]), "%s: the refused open changed %s", c.what, p)
 		}
 		return "refused"
 	}
-	defer func() { _ = db.Close() }() // which damage may make fail
+	defer func() { _ = db.Close() }() // the damage may make it fail
 	if lost := s.judgeContent(t, db, c.what); lost {
 		return "readers are told"
 	}
 	return "all is there"
 }
 
-// requireFileDamage checks that an error names a file, or the rows that are damaged.
+// requireFileDamage checks that an error names a damaged file, or the damaged rows.
 func requireFileDamage(t *testing.T, err error, what string) {
 	t.Helper()
 	require.True(t, errors.Is(err, braid.ErrCorrupt) || errors.Is(err, braid.ErrDataLoss), "%s: %v", what, err)
@@ -68,8 +68,8 @@ func requireFileDamage(t *testing.T, err error, what string) {
 	}
 }
 
-// judgeContent compares what is in a database with what was acknowledged. It reports
-// whether anything is missing, of which all who ask for it are told.
+// judgeContent compares the content of a database with what was acknowledged. It reports whether
+// anything is missing; reads of that must fail.
 func (s *damageState) judgeContent(t *testing.T, db *braid.DB, what string) (lost bool) {
 	t.Helper()
 	for name := range s.records {
@@ -90,15 +90,15 @@ func (s *damageState) judgeContent(t *testing.T, db *braid.DB, what string) (los
 	return lost
 }
 
-// judgeRecords compares the records of a database with those that were acknowledged: each
-// is there as it was put, or lies in a gap of which the readers of its shard are told. It
-// returns what is there besides, and whether a record is missing.
+// judgeRecords compares the records of a database with those that were acknowledged: each is
+// unchanged, or lies in a gap that the readers of its shard get an error for. It returns the
+// records that were not acknowledged, and reports whether any is missing.
 func (s *damageState) judgeRecords(t *testing.T, db *braid.DB, what string) (besides map[braid.SequenceNumber]string, lost bool) {
 	t.Helper()
 	besides = make(map[braid.SequenceNumber]string)
 	for name, want := range s.records {
 		stream, err := db.Stream(name)
-		if errors.Is(err, braid.ErrStreamNotFound) { // it came after what is left
+		if errors.Is(err, braid.ErrStreamNotFound) { // created after the remaining data was written
 			lost = true
 			continue
 		}
@@ -119,21 +119,21 @@ func (s *damageState) judgeRecords(t *testing.T, db *braid.DB, what string) (bes
 				continue
 			}
 			lost = true
-			require.True(t, inAGap(gaps, number), "%s: record %s is missing, and nobody is told: %v", what, number, gaps)
+			require.True(t, inAGap(gaps, number), "%s: record %s is missing without an error: %v", what, number, gaps)
 		}
 		maps.Copy(besides, got)
 	}
 	return besides, lost
 }
 
-// inAGap reports whether readers are told that a record is lost.
+// inAGap reports whether readers get an error for a lost record.
 func inAGap(gaps []*braid.CorruptError, number braid.SequenceNumber) bool {
 	return slices.ContainsFunc(gaps, func(gap *braid.CorruptError) bool {
 		return counter(gap.FirstLost) <= counter(number) && counter(number) < counter(gap.FirstAvailable)
 	})
 }
 
-// valueOf returns the value of a key of the application.
+// valueOf returns the value of an application's key.
 func valueOf(t *testing.T, db *braid.DB, key string) (value string, err error) {
 	t.Helper()
 	err = db.View(t.Context(), func(tx *braid.Tx) error {
@@ -144,8 +144,8 @@ func valueOf(t *testing.T, db *braid.DB, key string) (value string, err error) {
 	return value, err
 }
 
-// TestCopyOfALiveDirectory: the files are copied one after the other while the database
-// is written to. The copy is refused, or has all that was acknowledged before.
+// The files are copied one after the other while the database is written to. The copy is refused,
+// or has everything that was acknowledged before.
 func TestCopyOfALiveDirectory(t *testing.T) {
 	for round := range 10 {
 		synctest.Test(t, func(t *testing.T) {

@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// files is the content of a directory in memory, by path.
+// files maps the paths in a directory in memory to their content.
 type files map[string][]byte
 
 // filesOf returns all files below the database's directory.
@@ -29,7 +29,7 @@ func filesOf(t *testing.T, mem *vfs.MemFS) files {
 		for _, name := range names {
 			p := path.Join(dir, name)
 			info, err := mem.Stat(p)
-			if errors.Is(err, fs.ErrNotExist) { // removed since it was listed, by a database that is open
+			if errors.Is(err, fs.ErrNotExist) { // removed by the open database after it was listed
 				continue
 			}
 			require.NoError(t, err)
@@ -54,8 +54,7 @@ func filesOf(t *testing.T, mem *vfs.MemFS) files {
 // lay returns a disk with these files.
 func (f files) lay(t *testing.T) *vfs.MemFS { return f.layOn(t, vfs.NewMem()) }
 
-// layDurably is lay on a disk that forgets in a power cut what has not been synced, of
-// which all of this has been.
+// layDurably is lay on a disk that loses unsynced data in a power cut; these files are synced.
 func (f files) layDurably(t *testing.T) *vfs.MemFS { return f.layOn(t, vfs.NewCrashableMem()) }
 
 func (f files) layOn(t *testing.T, mem *vfs.MemFS) *vfs.MemFS {
@@ -72,7 +71,7 @@ func (f files) layOn(t *testing.T, mem *vfs.MemFS) *vfs.MemFS {
 	for p, data := range f {
 		file, err := mem.Create(p, vfs.WriteCategoryUnspecified)
 		require.NoError(t, err)
-		_, err = file.Write(bytes.Clone(data)) // which a file may change
+		_, err = file.Write(bytes.Clone(data)) // the file may change its argument
 		require.NoError(t, err)
 		require.NoError(t, file.Sync())
 		require.NoError(t, file.Close())
@@ -86,7 +85,7 @@ func (f files) layOn(t *testing.T, mem *vfs.MemFS) *vfs.MemFS {
 	return mem
 }
 
-// with returns these files with one of them changed; nil removes it.
+// with returns these files with one of them replaced, or removed if data is nil.
 func (f files) with(p string, data []byte) files {
 	changed := maps.Clone(f)
 	if data == nil {
@@ -105,7 +104,7 @@ func (f files) only(keep func(p string) bool) files {
 	return kept
 }
 
-// named returns the path of the last file of the store whose name begins so.
+// named returns the path of the store's last file whose name has the prefix.
 func (f files) named(prefix string) (found string) {
 	for p := range f {
 		if strings.HasPrefix(path.Base(p), prefix) {

@@ -20,9 +20,9 @@ import (
 	"github.com/braidstream/braid/internal/testdisk"
 )
 
-// These tests prove that a full disk is a pause and not a failure: writes are
-// refused or their outcome is unknown, reading goes on, everything goes on by
-// itself when there is space again, and nothing that was acknowledged is lost.
+// These tests prove that a full disk is a pause and not a failure: writes are refused or have an
+// unknown outcome, reads still work, everything continues by itself when there is space again, and
+// nothing acknowledged is lost.
 
 func TestAFullDiskRefusesWritesAndHeals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -54,7 +54,7 @@ func TestAFullDiskRefusesWritesAndHeals(t *testing.T) {
 		require.NoError(t, db.Metrics().Failed)
 		records, err := readShards(t.Context(), s)
 		require.NoError(t, err)
-		require.Len(t, records, 10, "what is not durable is not visible")
+		require.Len(t, records, 10, "only durable records are visible")
 
 		disk.Before(nil)
 		<-time.After(2 * time.Second)
@@ -78,10 +78,10 @@ func TestAFullDiskRefusesWritesAndHeals(t *testing.T) {
 	})
 }
 
-// The disk is full for a moment, from each operation of the workload on in turn.
-// A caller that is refused tries again; then all is done and all is there. This runs in
-// real time: Pebble holds mutexes while it writes, so in a bubble, in which a
-// goroutine that waits for a mutex stops the clock, space would never come.
+// The disk is full for a moment, from each operation of the workload on in turn. A caller that is
+// refused retries; then everything is done and nothing is lost. This runs in real time: Pebble
+// holds mutexes while it writes, and in a bubble a goroutine that waits for a mutex stops the
+// clock, so there would never be space again.
 func TestADiskMayBeFullAtAnyMoment(t *testing.T) {
 	step := 6
 	if testing.Short() {
@@ -102,8 +102,8 @@ func TestADiskMayBeFullAtAnyMoment(t *testing.T) {
 	require.GreaterOrEqual(t, int(full.Load()), 300/step)
 }
 
-// fullOnce runs the workload on a disk that is full for 40 ms from an operation
-// on. It reports whether the workload noticed.
+// fullOnce runs the workload on a disk that is full for 40 ms, from an operation on. It reports
+// whether the workload noticed.
 func fullOnce(t *testing.T, index int) bool {
 	disk := testdisk.New()
 	end := sync.OnceValue(func() time.Time { return time.Now().Add(40 * time.Millisecond) })
@@ -119,8 +119,8 @@ func fullOnce(t *testing.T, index int) bool {
 		return true
 	}
 	require.NoError(t, w.run())
-	// A run that needed fewer operations than index has not met the full disk:
-	// nor may the judge, who does not try again.
+	// A run with fewer operations than index has not met the full disk. The judge must not meet it
+	// either: it does not retry.
 	disk.Before(nil)
 	require.Zero(t, w.history.count(outcomeUnknown))
 	w.judge("power cut", disk.PowerCut())
@@ -129,8 +129,8 @@ func fullOnce(t *testing.T, index int) bool {
 	return fired
 }
 
-// Close of a DB whose disk is full gives up soon, and the directory can be opened
-// again when there is space.
+// Close of a DB on a full disk gives up soon, and the directory can be opened again when there is
+// space.
 func TestCloseOfAFullDisk(t *testing.T) {
 	disk := testdisk.New()
 	opts := &braid.Options{MemtableBytes: 1 << 20, ReserveBytes: -1}
@@ -150,7 +150,7 @@ func TestCloseOfAFullDisk(t *testing.T) {
 	}()
 	for !db.Metrics().DiskFull {
 		select {
-		case err := <-cancelled: // it came before the state was told
+		case err := <-cancelled: // it came before the state was reported
 			require.ErrorIs(t, err, braid.ErrDiskFull)
 			cancelled <- err
 		case <-time.After(time.Millisecond):
@@ -196,12 +196,12 @@ func TestWithoutALoggerAFullDiskIsSaidToTheDefaultOne(t *testing.T) {
 			_, err = s.PutRecord(ctx, "k", nil)
 			require.Error(t, err)
 			disk.Before(nil)
-			require.NoError(t, db.Close()) // which waits for what is to be logged
+			require.NoError(t, db.Close()) // waits until everything is logged
 		})
 		if given == nil {
 			require.Contains(t, lines.String(), `level=WARN msg="disk space" space=none`)
 		} else {
-			require.Empty(t, lines.String(), "a logger that discards is silence")
+			require.Empty(t, lines.String(), "nothing is logged elsewhere if the logger discards")
 		}
 	}
 }

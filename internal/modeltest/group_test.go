@@ -16,13 +16,13 @@ import (
 	"github.com/braidstream/braid/internal/inside"
 )
 
-// These tests are about calls that meet: in one group of the committer, or while a
-// call is looking around before its commit.
+// These tests are about calls that meet: in one commit group, or while one of them prepares its
+// commit.
 
-// What a producer is told of its record holds, whatever else is in the group.
+// What a put's result says about its record is true, whatever else is in the group.
 func TestAKeyChangesBetweenPutsOfOneGroup(t *testing.T) {
 	for name, change := range map[string]struct {
-		before string // the key at first; empty for none
+		before string // the initial key; empty for none
 		fn     func(context.Context, *braid.Stream) error
 	}{
 		"encryption stops":    {"a", func(ctx context.Context, s *braid.Stream) error { return s.StopEncryption(ctx) }},
@@ -58,11 +58,11 @@ func TestAKeyChangesBetweenPutsOfOneGroup(t *testing.T) {
 						t.Error(err)
 					}
 				}, put(2), put(3))
-				require.EqualValues(t, 1, db.Metrics().Commits-groups, "they share a group")
-				// What the first ones need is still there when the last one goes.
+				require.EqualValues(t, 1, db.Metrics().Commits-groups, "one commit group")
+				// The data keys of the first records still exist when the last one is removed.
 				require.NoError(t, s.Trim(t.Context(), braid.AtSequence(told[1].SequenceNumber)))
 				require.NoError(t, db.Close())
-				db, err = braid.Open(dir, options) // only what is stored
+				db, err = braid.Open(dir, options) // only stored data
 				require.NoError(t, err)
 				s, err = db.Stream("s")
 				require.NoError(t, err)
@@ -82,8 +82,8 @@ func TestAKeyChangesBetweenPutsOfOneGroup(t *testing.T) {
 	}
 }
 
-// A position is made concrete once for all shards: a trim is one cut through the
-// order of arrival, and not a cut of its own in each shard.
+// A position is resolved once for all shards: a trim is one cut through the order of arrival, not a
+// separate cut in each shard.
 func TestATrimIsOneCutThroughAllShards(t *testing.T) {
 	const shards, rounds, producers = 2000, 20, 2
 	db, err := braid.Open(braid.InMemory, &braid.Options{Durability: braid.NoSync})
@@ -122,8 +122,7 @@ func TestATrimIsOneCutThroughAllShards(t *testing.T) {
 	require.NoError(t, db.Close())
 }
 
-// checkCut says what is wrong if, of the records put, there are not exactly those
-// from one counter on.
+// checkCut returns an error unless the remaining records are exactly those from one counter on.
 func checkCut(ctx context.Context, s *braid.Stream, put []braid.PutResult) error {
 	kept := make(map[braid.SequenceNumber]bool)
 	for r, err := range s.Records(ctx, braid.TrimHorizon()) {
@@ -137,14 +136,14 @@ func checkCut(ctx context.Context, s *braid.Stream, put []braid.PutResult) error
 	})
 	for i := range put {
 		if i > 0 && kept[put[i-1].SequenceNumber] && !kept[put[i].SequenceNumber] {
-			return fmt.Errorf("%s was trimmed, and %s, which had arrived before it, was not", put[i].SequenceNumber, put[i-1].SequenceNumber)
+			return fmt.Errorf("%s was trimmed, but not %s, which had arrived before it", put[i].SequenceNumber, put[i-1].SequenceNumber)
 		}
 	}
 	return nil
 }
 
-// A description is of one moment, whatever is resharded meanwhile: the open shards tile
-// the space of hash keys, and those that go on in others say in which.
+// A description is of one moment, whatever is resharded meanwhile: the open shards tile the
+// hash-key space, and each closed shard with children lists them.
 func TestADescriptionIsOfOneMoment(t *testing.T) {
 	db, err := braid.Open(braid.InMemory, &braid.Options{Durability: braid.NoSync})
 	require.NoError(t, err)
@@ -176,7 +175,7 @@ func TestADescriptionIsOfOneMoment(t *testing.T) {
 			require.Equal(t, sd.Closed, len(sd.Children) > 0, sd.ID)
 			require.Equal(t, sd.Closed, !sd.ClosedAt.IsZero(), sd.ID)
 			for _, child := range sd.Children {
-				require.True(t, listed[child], "%s goes on in %s", sd.ID, child)
+				require.True(t, listed[child], "%s has child %s", sd.ID, child)
 			}
 		}
 	}
@@ -184,8 +183,8 @@ func TestADescriptionIsOfOneMoment(t *testing.T) {
 	require.NoError(t, db.Close())
 }
 
-// A record goes to the shard that its partition key falls to when it is committed, also
-// if the stream had a single shard, or others, when it was put.
+// A record goes to the shard that contains its hash key when it is committed, even if the stream
+// had a single shard, or others, when it was put.
 func TestPutsFindTheirShardsAfterAReshardInTheirGroup(t *testing.T) {
 	for _, shards := range [][2]int{{1, 4}, {4, 1}, {2, 3}} {
 		for _, mode := range []braid.CapacityMode{braid.Unlimited, braid.Provisioned} {
@@ -247,7 +246,7 @@ func TestPutsFindTheirShardsAfterAReshardInTheirGroup(t *testing.T) {
 					n++
 				}
 				require.Equal(t, 27, n)
-				require.NoError(t, inside.DBOf(db).CheckBooks(t.Context())) // no closed shard has taken one
+				require.NoError(t, inside.DBOf(db).CheckBooks(t.Context())) // no closed shard has accepted a record
 				require.NoError(t, db.Close())
 			})
 		}

@@ -16,7 +16,7 @@ import (
 )
 
 // This file is the judge of the fault sweep and of the concurrent histories. A
-// history notes what each put was told, with a logical clock around the call.
+// history notes the result of each put, with a logical clock around the call.
 // Its check then compares a shard, as it was read back, with all of that:
 //
 //   - what was acknowledged is there, with its number, key and data;
@@ -33,11 +33,11 @@ type history struct {
 	puts map[string]*historyPut
 }
 
-// outcome is what the caller of a put was told.
+// outcome is the result of a put.
 type outcome int
 
 const (
-	outcomePending outcome = iota // nothing: the call has not returned
+	outcomePending outcome = iota // the call has not returned
 	outcomeAcked
 	outcomeRefused
 	outcomeUnknown
@@ -45,7 +45,7 @@ const (
 
 type historyPut struct {
 	id      string
-	stream  string // the incarnation of a stream that it was put to
+	stream  string // the incarnation of the stream
 	entry   braid.Entry
 	begin   int64
 	end     int64 // math.MaxInt64 unless it was acknowledged
@@ -53,28 +53,28 @@ type historyPut struct {
 	result  braid.PutResult
 }
 
-// historyTrim is what is known of a stream's horizon, in counters: everything
-// below sure is gone, everything from maybe on is not.
+// historyTrim is what is known about a stream's horizon, in counters: everything below sure is
+// gone, everything from maybe on is not.
 type historyTrim struct{ sure, maybe uint64 }
 
 func newHistory() *history { return &history{puts: make(map[string]*historyPut)} }
 
-// historyData makes data of that size, but at least the id, from which all of it
-// follows: so every byte can be checked.
+// historyData makes data of that size, but at least the ID. All of the data follows from the ID, so
+// every byte can be checked.
 func historyData(id string, size int) []byte {
 	head := id + "|"
 	return bytes.Repeat([]byte(head), max(1, size/len(head)))
 }
 
-// historyID is the inverse of historyData, for data that is whole.
+// historyID is the inverse of historyData, for intact data.
 func historyID(data []byte) (id string, whole bool) {
 	id, _, _ = strings.Cut(string(data), "|")
 	head := id + "|"
 	return id, len(data) > 0 && len(data)%len(head) == 0 && bytes.Equal(data, bytes.Repeat([]byte(head), len(data)/len(head)))
 }
 
-// put puts the entries with one call, whose data are of historyData, and notes
-// the outcome. stream names the incarnation.
+// put puts the entries, whose data comes from historyData, in one call, and notes the outcome.
+// stream names the incarnation.
 func (h *history) put(ctx context.Context, s *braid.Stream, stream string, entries ...braid.Entry) ([]braid.PutResult, error) {
 	puts := h.begin(stream, entries)
 	var results []braid.PutResult
@@ -132,7 +132,7 @@ func (h *history) count(o outcome) (n int) {
 	return n
 }
 
-// lastAcked returns the highest number that the incarnation has acknowledged.
+// lastAcked returns the highest acknowledged number of the incarnation.
 func (h *history) lastAcked(stream string) (last braid.SequenceNumber) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -144,9 +144,8 @@ func (h *history) lastAcked(stream string) (last braid.SequenceNumber) {
 	return last
 }
 
-// check compares what is stored of an incarnation, shard after shard in the
-// order of reading, with what callers were told. It may be called while nobody
-// puts to it.
+// check compares the stored records of an incarnation, shard after shard in the order of reading,
+// with the results that callers got. Nobody may put to the incarnation meanwhile.
 func (h *history) check(stream string, records []braid.Record, trim historyTrim) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -169,7 +168,7 @@ func (h *history) check(stream string, records []braid.Record, trim historyTrim)
 	}
 	for _, p := range h.puts {
 		if p.stream == stream && p.outcome == outcomeAcked && counter(p.result.SequenceNumber) >= trim.maybe && found[p.id] == nil {
-			return fmt.Errorf("%s was acknowledged as %s of %s, and is lost", p.id, p.result.SequenceNumber, p.result.ShardID)
+			return fmt.Errorf("%s was acknowledged as %s of %s, but is lost", p.id, p.result.SequenceNumber, p.result.ShardID)
 		}
 	}
 	return h.checkRealTimeLocked(records)
@@ -183,23 +182,23 @@ func (h *history) checkRecordLocked(stream string, r *braid.Record, trim history
 	case !whole || p == nil:
 		return fmt.Errorf("record %s was never put: %.80q", r.SequenceNumber, r.Data)
 	case p.stream != stream:
-		return fmt.Errorf("%s was put to %s, and is in %s", id, p.stream, stream)
+		return fmt.Errorf("%s was put to %s, but is in %s", id, p.stream, stream)
 	case p.outcome == outcomeRefused:
-		return fmt.Errorf("%s was refused, and is stored as %s", id, r.SequenceNumber)
+		return fmt.Errorf("%s was refused, but is stored as %s", id, r.SequenceNumber)
 	case r.PartitionKey != p.entry.PartitionKey || !bytes.Equal(r.Data, p.entry.Data):
 		return fmt.Errorf("%s was changed", id)
 	case (r.ExplicitHashKey == nil) != (p.entry.ExplicitHashKey == nil) || r.ExplicitHashKey != nil && *r.ExplicitHashKey != *p.entry.ExplicitHashKey:
 		return fmt.Errorf("%s has another explicit hash key", id)
 	case p.outcome == outcomeAcked && (r.ShardID != p.result.ShardID || r.SequenceNumber != p.result.SequenceNumber):
-		return fmt.Errorf("%s was acknowledged as %s of %s, and is %s of %s", id, p.result.SequenceNumber, p.result.ShardID, r.SequenceNumber, r.ShardID)
+		return fmt.Errorf("%s was acknowledged as %s of %s, but is %s of %s", id, p.result.SequenceNumber, p.result.ShardID, r.SequenceNumber, r.ShardID)
 	case counter(r.SequenceNumber) < trim.sure:
-		return fmt.Errorf("%s was trimmed, and can be read", id)
+		return fmt.Errorf("%s was trimmed, but can be read", id)
 	}
 	return nil
 }
 
-// checkRealTimeLocked sweeps all records in the order of their counters, which
-// is one order for all shards, and keeps the latest begin that it met.
+// checkRealTimeLocked goes through all records in the order of their counters, which is one order
+// for all shards, and keeps the latest begin so far.
 func (h *history) checkRealTimeLocked(records []braid.Record) error {
 	order := slices.Clone(records)
 	slices.SortFunc(order, func(a, b braid.Record) int {
@@ -210,7 +209,7 @@ func (h *history) checkRealTimeLocked(records []braid.Record) error {
 		id, _ := historyID(order[i].Data)
 		p := h.puts[id]
 		if latest != nil && p.end < latest.begin {
-			return fmt.Errorf("%s had ended before %s began, and has the higher number", p.id, latest.id)
+			return fmt.Errorf("%s ended before %s began, but has the higher number", p.id, latest.id)
 		}
 		if latest == nil || p.begin > latest.begin {
 			latest = p
@@ -219,8 +218,7 @@ func (h *history) checkRealTimeLocked(records []braid.Record) error {
 	return nil
 }
 
-// readShards reads the stream shard by shard, and then as a whole, and compares
-// the two.
+// readShards reads the stream shard by shard, then as a whole, and compares the results.
 func readShards(ctx context.Context, s *braid.Stream) ([]braid.Record, error) {
 	var all []braid.Record
 	for _, sh := range s.Shards() {
@@ -238,7 +236,7 @@ func readShards(ctx context.Context, s *braid.Stream) ([]braid.Record, error) {
 			return nil, err
 		}
 		if counter := counter(r.SequenceNumber); counter <= before {
-			return nil, fmt.Errorf("%s comes after a record that arrived later", r.SequenceNumber)
+			return nil, fmt.Errorf("%s follows a record that arrived later", r.SequenceNumber)
 		} else {
 			before = counter
 		}
@@ -247,13 +245,13 @@ func readShards(ctx context.Context, s *braid.Stream) ([]braid.Record, error) {
 	for i := range all {
 		of := merged[all[i].ShardID]
 		if len(of) == 0 || of[0] != all[i].SequenceNumber {
-			return nil, fmt.Errorf("%s is read from its shard and not, or not there, from the stream", all[i].SequenceNumber)
+			return nil, fmt.Errorf("%s is at another place, or missing, in the stream's order", all[i].SequenceNumber)
 		}
 		merged[all[i].ShardID] = of[1:]
 	}
 	for id, rest := range merged {
 		if len(rest) > 0 {
-			return nil, fmt.Errorf("%s is read from the stream and not from %s", rest[0], id)
+			return nil, fmt.Errorf("%s is read from the stream, but not from %s", rest[0], id)
 		}
 	}
 	return all, nil

@@ -15,9 +15,9 @@ import (
 	"github.com/braidstream/braid/internal/childtest"
 )
 
-// TestKill kills a process that writes, at random moments, many times over one
-// directory. What it had told to be acknowledged is there, with its number; no
-// number was given twice; shards have no gaps.
+// TestKill kills a writing process at random moments, many times over one directory. Every record
+// that it reported as acknowledged exists, with its number; no number is used twice; shards have no
+// gaps.
 func TestKill(t *testing.T) {
 	rounds := 24
 	if testing.Short() {
@@ -35,9 +35,9 @@ func TestKill(t *testing.T) {
 	t.Logf("%d kills, %d records acknowledged", rounds, len(acked))
 }
 
-// killOne runs a child until it has told that the database is open, or of some
-// acknowledgements, and returns what it told by its end. How many it waits for is random,
-// and what the child is at by then is, too.
+// killOne runs a child until it has reported that the database is open, or a random number of
+// acknowledgements, and returns the records that it reported by its end. What the child does at
+// that moment is random, too.
 func killOne(t *testing.T, dir string, round int) map[string]string {
 	child := childtest.Start(t, fmt.Sprintf("%d|%s", round, dir), putUntilKilled)
 	acked := make(map[string]string)
@@ -74,7 +74,7 @@ func killOne(t *testing.T, dir string, round int) map[string]string {
 	return acked
 }
 
-// putUntilKilled is what the child does, with the number of its round and the directory.
+// putUntilKilled is the child's work; arg has the number of its round and the directory.
 func putUntilKilled(t *testing.T, arg string) {
 	round, dir, _ := strings.Cut(arg, "|")
 	ctx := context.Background()
@@ -123,7 +123,7 @@ func checkKilled(t *testing.T, dir string, acked map[string]string) {
 		id, whole := historyID(r.Data)
 		require.True(t, whole, "%.100q", r.Data)
 		require.Empty(t, found[id], "%s is stored twice", id)
-		require.False(t, numbers[r.SequenceNumber], "%s was given twice", r.SequenceNumber)
+		require.False(t, numbers[r.SequenceNumber], "%s was used twice", r.SequenceNumber)
 		found[id], numbers[r.SequenceNumber] = r.SequenceNumber.String(), true
 	}
 	for id, number := range acked {

@@ -14,10 +14,9 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// TestTheLastSecondBeforeAKill measures what the ledger cannot know. A process is killed
-// right after 500 puts, of which the ledger has none yet, and the log of these is damaged.
-// What was put before the ledger was written last is never lost silently; of the rest, the
-// log of the test says how much is.
+// This measures what the ledger cannot know. A process is killed right after 500 puts, before the
+// ledger has any of them, and the log that contains them is damaged. Nothing put before the ledger
+// was last written is ever lost silently; the test logs how much of the rest is.
 func TestTheLastSecondBeforeAKill(t *testing.T) {
 	places := 60
 	if testing.Short() {
@@ -41,7 +40,7 @@ func TestTheLastSecondBeforeAKill(t *testing.T) {
 				}
 
 				counts := make(map[string]int)
-				most := 0 // records that one damage has taken silently
+				most := 0 // the most records that one damage loses silently
 				for _, c := range b.damages(b.random, nil, places) {
 					if !strings.HasSuffix(c.class, "*.log") {
 						continue
@@ -63,8 +62,8 @@ func TestTheLastSecondBeforeAKill(t *testing.T) {
 	}
 }
 
-// silentLosses opens a damaged database, and returns what came of it, and how many
-// records are missing of which no reader is told. None of known may be one of them.
+// silentLosses opens a damaged database. It returns the outcome, and how many records are missing
+// without an error for their readers. None of known may be one of them.
 func (s *damageState) silentLosses(t *testing.T, c damageCase, known map[braid.SequenceNumber]string) (outcome string, silent int) {
 	t.Helper()
 	mem := c.files.lay(t)
@@ -73,7 +72,7 @@ func (s *damageState) silentLosses(t *testing.T, c damageCase, known map[braid.S
 		requireFileDamage(t, err, c.what)
 		return "refused", 0
 	}
-	defer func() { _ = db.Close() }() // which damage may make fail
+	defer func() { _ = db.Close() }() // the damage may make it fail
 	stream, err := db.Stream("orders")
 	require.NoError(t, err, c.what)
 	records, gaps := readAround(t, stream.Shards()[0], braid.TrimHorizon())
@@ -90,7 +89,7 @@ func (s *damageState) silentLosses(t *testing.T, c damageCase, known map[braid.S
 		if inAGap(gaps, number) {
 			continue
 		}
-		require.NotContains(t, known, number, "%s: it is missing, and nobody is told", c.what)
+		require.NotContains(t, known, number, "%s: it is missing without an error", c.what)
 		silent++
 	}
 	if silent > 0 {

@@ -15,12 +15,12 @@ import (
 	"github.com/braidstream/braid/internal/inside"
 )
 
-// This file compares what the error of a refused open says is missing with what Salvage
-// reports, with what can be read of what it saves, and with what AcceptLoss goes on without.
+// This file compares what the error of a refused open reports as missing with Salvage's report,
+// with the readable content of the salvaged database, and with what AcceptLoss opens without.
 
-// TestMissingIsNamed: each record that is lost lies in a stretch that the error names,
-// where it says that these are all, or its shard is known; where it counts, it counts
-// right; and it names at least what Salvage reports.
+// Each lost record lies in a stretch that the error names, if the error says that the list is
+// complete, or if its shard is known. Counts in it are right, and it names at least what Salvage
+// reports.
 func TestMissingIsNamed(t *testing.T) {
 	most, rounds := 12, 400
 	if testing.Short() {
@@ -38,7 +38,7 @@ func TestMissingIsNamed(t *testing.T) {
 	})
 }
 
-// judgeMissing opens a damaged database, and returns what the error knows.
+// judgeMissing opens a damaged database, and returns the outcome: what the error knows.
 func (s *damageState) judgeMissing(t *testing.T, c damageCase) string {
 	t.Helper()
 	db, err := openState(c.files.lay(t), &s.options)
@@ -64,7 +64,7 @@ func (s *damageState) judgeMissing(t *testing.T, c damageCase) string {
 	require.NoError(t, err, what)
 	lost := report.(*braid.SalvageReport).Lost
 	for _, l := range lost {
-		if s.hasRecords(l.Shard) { // else Salvage has made the shard, as one is lost
+		if s.hasRecords(l.Shard) { // otherwise Salvage has created a shard that was lost
 			require.True(t, isNamed(damage.Missing, l.Shard, l.FirstLost), "%s: Salvage reports more: %+v", what, l)
 		}
 	}
@@ -72,7 +72,7 @@ func (s *damageState) judgeMissing(t *testing.T, c damageCase) string {
 	options.AcceptLoss = true
 	db, err = open(saved, &s.options, companion.Environment{FS: mem})
 	require.NoError(t, err, what)
-	undecryptable := s.options.KeyProvider != nil && strings.Contains(c.what, "BRAID") // without the database's id
+	undecryptable := s.options.KeyProvider != nil && strings.Contains(c.what, "BRAID") // the database's ID is lost
 	s.requireNamed(t, db, damage.Missing, damage.Complete, undecryptable, "salvaged, "+what)
 	db, err = openState(c.files.lay(t), &options)
 	if err == nil {
@@ -82,11 +82,11 @@ func (s *damageState) judgeMissing(t *testing.T, c damageCase) string {
 	return fmt.Sprintf("complete %v, missing %v, given up %v", damage.Complete, len(damage.Missing) > 0, len(damage.GivenUp) > 0)
 }
 
-// requireNamed checks what is missing in a database, which it closes, against what was said
-// to be, unless there may be more for a reason that was said.
+// requireNamed checks what is missing in a database against the error, unless the error gives a
+// reason why there may be more. It closes the database.
 func (s *damageState) requireNamed(t *testing.T, db *braid.DB, lost []braid.LostRecords, complete, more bool, what string) {
 	t.Helper()
-	defer func() { _ = db.Close() }() // which damage may make fail
+	defer func() { _ = db.Close() }() // the damage may make it fail
 	if more {
 		require.False(t, complete, what)
 		return
@@ -116,7 +116,7 @@ func (s *damageState) requireNamed(t *testing.T, db *braid.DB, lost []braid.Lost
 				}
 			}
 			if complete || shards[number.ShardID()] {
-				require.True(t, named, "%s: %s of %s is missing, and not named: %+v", what, number, name, lost)
+				require.True(t, named, "%s: %s of %s is missing, but not named: %+v", what, number, name, lost)
 			}
 		}
 	}
@@ -127,7 +127,7 @@ func (s *damageState) requireNamed(t *testing.T, db *braid.DB, lost []braid.Lost
 	}
 }
 
-// hasRecords reports whether any record was put to a shard of that name.
+// hasRecords reports whether any record was put to the shard.
 func (s *damageState) hasRecords(shard braid.ShardID) bool {
 	for _, records := range s.records {
 		for number := range records {

@@ -20,10 +20,9 @@ import (
 	"github.com/braidstream/braid/internal/testdisk"
 )
 
-// This file crashes the model's database: in the history itself, where it goes
-// on with what is left, and in images of the disk taken in the middle of file
-// operations. What had been promised by then has to be there, and nothing that had
-// not begun by then may be (promises_test.go).
+// This file crashes the model's database: in the history itself, which continues with what remains,
+// and in images of the disk taken in the middle of file operations. Everything promised by then
+// must exist, and nothing that had not begun by then may exist (promises_test.go).
 
 // imageTaker copies the disk before some operations that change files.
 type imageTaker struct {
@@ -35,21 +34,21 @@ type imageTaker struct {
 
 	mu     sync.Mutex // guards the fields below
 	count  uint64
-	doing  string // what the model does, if it opens or closes the database, or changes a stream
+	doing  string // the model's step, if it opens or closes the database, or changes a stream
 	off    bool
 	images []image
 }
 
 type image struct {
 	mem    *vfs.MemFS
-	lines  int       // of the list of promises
-	wall   time.Time // at which it was taken
-	now    uint64    // the same by the time by which records age
-	during string    // as of the taker
+	lines  int       // length of the list of promises
+	wall   time.Time // when it was taken
+	now    uint64    // the same, by the clock for the age of records
+	during string    // the taker's doing
 	what   string
 }
 
-// watch returns a disk of which images are taken.
+// watch returns a disk, and takes images of it.
 func (it *imageTaker) watch(mem *vfs.MemFS) *testdisk.Disk {
 	disk := testdisk.On(mem)
 	disk.Before(func(op testdisk.Op) error {
@@ -61,8 +60,8 @@ func (it *imageTaker) watch(mem *vfs.MemFS) *testdisk.Disk {
 	return disk
 }
 
-// before decides by the number of the operation: the scheduler, not the seed,
-// decides what that one is.
+// before decides by the operation's number. The scheduler, not the seed, decides which operation
+// has that number.
 func (it *imageTaker) before(mem *vfs.MemFS, op testdisk.Op) {
 	it.mu.Lock()
 	defer it.mu.Unlock()
@@ -92,7 +91,7 @@ func (it *imageTaker) before(mem *vfs.MemFS, op testdisk.Op) {
 	})
 }
 
-// during says what the model does from now on; nothing of note if that is empty.
+// during notes the model's current step; empty for an ordinary one.
 func (it *imageTaker) during(what string) {
 	it.mu.Lock()
 	defer it.mu.Unlock()
@@ -105,7 +104,7 @@ func (it *imageTaker) setOff(off bool) {
 	it.off = off
 }
 
-// checkImages opens every image that was taken, and checks it.
+// checkImages opens and checks every image.
 func (m *model) checkImages() {
 	for i, img := range m.images.images {
 		m.totals.images.Add(1)
@@ -125,9 +124,8 @@ func (m *model) checkImages() {
 	}
 }
 
-// checkImage opens an image, checks it against the bound, and writes on in it. If
-// double is set it also takes an image of that, at a random operation, which has
-// to stand the same check.
+// checkImage opens an image, checks it against the bound, and writes to it. If double is set, it
+// also takes an image of that at a random operation, which must pass the same check.
 func (m *model) checkImage(img image, bound *promisedBound, double bool) {
 	taker := &imageTaker{seed: uint64(m.random.Uint32()), want: 100, promises: m.promises}
 	disk := testdisk.On(img.mem)
@@ -159,7 +157,7 @@ func (m *model) checkImage(img image, bound *promisedBound, double bool) {
 		m.fail("open: %v", err)
 		return
 	}
-	synctest.Wait() // what had been left to trim is trimmed
+	synctest.Wait() // pending trims are done
 	m.checkContent(db, bound, img.now)
 	m.checkQueuesOf(db, bound, !double)
 	m.writeOn(db, bound)
@@ -173,7 +171,7 @@ func (m *model) checkImage(img image, bound *promisedBound, double bool) {
 	}
 }
 
-// checkReadOnly opens an image for reading, on a disk that tells of any change.
+// checkReadOnly opens an image for reading, on a disk that reports any change.
 func (m *model) checkReadOnly(img image, bound *promisedBound) {
 	disk := testdisk.On(img.mem)
 	disk.Before(func(op testdisk.Op) error {
@@ -185,7 +183,7 @@ func (m *model) checkReadOnly(img image, bound *promisedBound) {
 	opts := m.opts
 	opts.ReadOnly = true
 	db, err := open("/db", &opts, companion.Environment{FS: disk, Clock: func() time.Time { return img.wall }})
-	if errors.Is(err, braid.ErrInvalidArgument) { // its creation did not end
+	if errors.Is(err, braid.ErrInvalidArgument) { // its creation was not finished
 		for incarnation := range bound.streams {
 			m.fail("there was no database yet, and stream %d: %v", incarnation, err)
 		}
@@ -203,7 +201,7 @@ func (m *model) checkReadOnly(img image, bound *promisedBound) {
 	m.ok("close", db.Close())
 }
 
-// checkContent compares what is stored with what was promised.
+// checkContent compares the stored content with what was promised.
 func (m *model) checkContent(db *braid.DB, bound *promisedBound, now uint64) {
 	found := make(map[int]bool)
 	exists := make(map[int]bool)
@@ -246,8 +244,8 @@ func (m *model) checkContent(db *braid.DB, bound *promisedBound, now uint64) {
 	m.checkKeys(db, bound, found)
 }
 
-// adopt takes over what was trimmed because the stream had become too large, and
-// checks that it keeps what it may.
+// adopt takes over what was trimmed because the stream was too large, and checks that the rest is
+// large enough.
 func (sb *streamBound) adopt(s *braid.Stream, d braid.StreamDescription, durable bool) error {
 	limit := d.RetentionBytes
 	if limit == 0 {
@@ -260,13 +258,13 @@ func (sb *streamBound) adopt(s *braid.Stream, d braid.StreamDescription, durable
 	if before > sb.trimBegun {
 		sb.trimBegun = before
 		if d.Bytes < limit && durable {
-			return fmt.Errorf("%d bytes are kept, where %d may be", d.Bytes, limit)
+			return fmt.Errorf("%d bytes are retained; the limit is %d", d.Bytes, limit)
 		}
 	}
 	return nil
 }
 
-// incarnationOf finds out which of the streams of that name it is.
+// incarnationOf finds out which of the streams with its name this is.
 func (m *model) incarnationOf(s *braid.Stream, bound *promisedBound) (int, *streamBound) {
 	for incarnation, sb := range bound.streams {
 		known := m.promises.streams[incarnation]
@@ -277,8 +275,7 @@ func (m *model) incarnationOf(s *braid.Stream, bound *promisedBound) (int, *stre
 	return 0, nil
 }
 
-// checkStream reads everything, shard by shard. The database itself checks that
-// ordinals are dense.
+// checkStream reads everything, shard by shard. The database itself checks that ordinals are dense.
 func (m *model) checkStream(s *braid.Stream, incarnation int, sb *streamBound, bound *promisedBound, found map[int]bool) {
 	for _, sh := range s.Shards() {
 		var last uint64
@@ -304,7 +301,7 @@ func (m *model) checkStream(s *braid.Stream, incarnation int, sb *streamBound, b
 			}
 			found[id], last = true, counter
 		}
-		// What is there is a prefix of what was acknowledged, in every mode.
+		// What exists is a prefix of what was acknowledged, in every mode.
 		for id := range bound.must {
 			put := m.promises.puts[id]
 			n := counter(put.record.number)
@@ -315,8 +312,7 @@ func (m *model) checkStream(s *braid.Stream, incarnation int, sb *streamBound, b
 	}
 }
 
-// checkKeys checks that transactions are there as a whole: the record, and the
-// key that is named after it.
+// checkKeys checks that each transaction exists as a whole: the record, and the key named after it.
 func (m *model) checkKeys(db *braid.DB, bound *promisedBound, found map[int]bool) {
 	keys := make(map[int]bool)
 	err := db.View(m.t.Context(), func(tx *braid.Tx) error {
@@ -378,17 +374,17 @@ func (m *model) open() {
 	wall := uint64(max(0, m.clock().UnixNano()))
 	most := max(m.now(), wall, m.highest+uint64(2*inside.CounterReserve))
 	if m.db != nil {
-		most = max(most, visible(m.db)) // a shard may have been made or closed after the last record
+		most = max(most, visible(m.db)) // a shard may have been created or closed after the last record
 	}
 	m.most.Store(most)
-	// In every other history callers run commits.
+	// In every other history, callers run commits.
 	db, err := open("/db", &m.opts, companion.Environment{FS: m.disk, Clock: m.clock, Instant: m.images.seed%2 == 1})
 	if err != nil {
 		m.t.Fatalf("open: %v\n%s", err, strings.Join(m.steps, "\n"))
 	}
 	m.db = db
 	inside.DBOf(db).SetPages([]int{1, 100, 3000}[m.images.seed%3], []int{1, 500, 5000, 50000}[m.images.seed/3%4])
-	synctest.Wait() // what had been left to trim is trimmed
+	synctest.Wait() // pending trims are done
 	m.setNow(max(wall, visible(db)))
 }
 
@@ -402,7 +398,7 @@ func (m *model) close() {
 	}
 }
 
-// reopen closes the database and opens it again; maybe the clock has stepped.
+// reopen closes the database and opens it again; the clock may have stepped.
 func (m *model) reopen() {
 	m.logf("close and open")
 	m.close()
@@ -416,14 +412,14 @@ func (m *model) reopen() {
 	m.checkAll()
 }
 
-// crash cuts the power, and goes on with what is left.
+// crash cuts the power, and continues with what remains.
 func (m *model) crash() {
 	percent := []int{0, 100, m.random.IntN(101)}[m.random.IntN(3)]
 	m.logf("power cut, %d %% of what was not synced is kept", percent)
 	synctest.Wait()
 	mem := m.disk.Mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: rand.New(rand.NewPCG(m.images.seed, m.random.Uint64()))})
 	m.images.setOff(true)
-	m.close() // what it writes is lost
+	m.close() // its writes are lost
 	m.images.setOff(false)
 	m.disk = m.images.watch(mem)
 	m.stepClockAcross()
@@ -437,7 +433,7 @@ func (m *model) crash() {
 	m.checkAll()
 }
 
-// stepClockAcross may step the clock while the database is not open.
+// stepClockAcross may step the clock while the database is closed.
 func (m *model) stepClockAcross() {
 	before := m.offset.Load()
 	if m.random.IntN(2) == 0 {
@@ -448,7 +444,7 @@ func (m *model) stepClockAcross() {
 	}
 }
 
-// takeHorizons finds out what of the expired records is stored yet.
+// takeHorizons finds out which expired records are still stored.
 func (m *model) takeHorizons() {
 	for name, ts := range m.twin.streams {
 		s, err := m.db.Stream(name)
@@ -473,8 +469,8 @@ func (m *model) takeHorizons() {
 	m.age()
 }
 
-// takeLosses makes the twin forget what a power cut may take: in the weaker
-// modes the end of each shard, and whole transactions.
+// takeLosses makes the twin forget what a power cut may lose: in the weaker modes, the end of each
+// shard, and whole transactions.
 func (m *model) takeLosses() {
 	if m.opts.Durability == braid.Sync {
 		return
@@ -513,7 +509,7 @@ func (m *model) takeLosses() {
 	m.ok("view", err)
 }
 
-// followAgain starts the followers that ended with the database, where they were.
+// followAgain restarts the followers that ended with the database, at their positions.
 func (m *model) followAgain() {
 	for name, ts := range m.twin.streams {
 		s, err := m.db.Stream(name)

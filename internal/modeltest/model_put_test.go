@@ -26,7 +26,7 @@ func (m *model) entry(ts *twinStream) (twinRecord, braid.Entry) {
 	data := modelData(r.id, size)
 	r.size = len(data)
 	if m.random.IntN(4) == 0 {
-		sh := ts.shards[m.random.IntN(len(ts.shards))] // at a border, or next to it
+		sh := ts.shards[m.random.IntN(len(ts.shards))] // at a border, or next to one
 		k := []braid.HashKey{sh.keys.Start, sh.keys.End, hashKeyBeside(sh.keys.Start, 1), hashKeyBeside(sh.keys.End, -1), hashKeyBeside(sh.keys.End, 1)}[m.random.IntN(5)]
 		r.explicit = &k
 	}
@@ -41,8 +41,8 @@ func (m *model) entries(ts *twinStream, n int) ([]twinRecord, []braid.Entry) {
 	return records, entries
 }
 
-// acked takes over what a put of records has returned, and returns those that were
-// stored: all, unless the stream has budgets.
+// acked takes over the results of a put, and returns the records that were stored: all, unless the
+// stream has budgets.
 func (m *model) acked(ts *twinStream, records []twinRecord, results []braid.PutResult) (stored []twinRecord) {
 	if len(results) != len(records) {
 		m.fail("%d results for %d entries", len(results), len(records))
@@ -82,7 +82,7 @@ func (m *model) acked(ts *twinStream, records []twinRecord, results []braid.PutR
 	return stored
 }
 
-// inOrder fails unless the records' counters are above all before, and go up.
+// inOrder requires that the records' counters are above all earlier ones, and ascend.
 func (m *model) inOrder(records []twinRecord) {
 	for i := range records {
 		n := counter(records[i].number)
@@ -125,8 +125,8 @@ func (m *model) putMany(ts *twinStream, s *braid.Stream) {
 	}
 }
 
-// putTogether puts from several goroutines at once, and maybe changes the key or
-// trims to Latest in their midst: in one group of the committer, or as it comes.
+// putTogether puts from several goroutines at once, and may change the key or trim to Latest among
+// the puts: in one commit group, or in any order.
 func (m *model) putTogether(ts *twinStream, s *braid.Stream) {
 	producers := 2 + m.random.IntN(4)
 	grouped := m.random.IntN(2) == 0
@@ -161,7 +161,7 @@ func (m *model) putTogether(ts *twinStream, s *braid.Stream) {
 		from := visible(m.db) + 1
 		m.promises.trimBegins(ts, max(from, m.now(), uint64(max(0, m.clock().UnixNano())))+1000) // no time passes
 		trim := func() { m.ok("trim", s.Trim(m.t.Context(), braid.Latest())) }
-		if !grouped { // it may overtake a follower
+		if !grouped { // the trim may overtake a follower
 			f := m.followers[ts.name]
 			f.stop()
 			f.done.Wait()
@@ -187,9 +187,9 @@ func (m *model) putTogether(ts *twinStream, s *braid.Stream) {
 	after()
 }
 
-// trimmedInTheirMidst takes over a trim to Latest, which began when from was the
-// next counter: it took what was visible then, nothing that came after it, and of
-// the records that were put meanwhile, in their order, those up to one point.
+// trimmedInTheirMidst takes over a trim to Latest that began when from was the next counter: it
+// removed the records that were visible then, none that came later, and of those put meanwhile, in
+// their order, a prefix.
 func (m *model) trimmedInTheirMidst(ts *twinStream, s *braid.Stream, put []twinRecord, from uint64, grouped bool) {
 	found := m.find(s, put)
 	if grouped {
@@ -210,7 +210,7 @@ func (m *model) trimmedInTheirMidst(ts *twinStream, s *braid.Stream, put []twinR
 	m.totals.trims.Add(1)
 }
 
-// changeKey encrypts with a key, or with none.
+// changeKey sets the stream's key, or none.
 func changeKey(ctx context.Context, s *braid.Stream, keyID string) error {
 	if keyID == "" {
 		return s.StopEncryption(ctx)
@@ -218,13 +218,13 @@ func changeKey(ctx context.Context, s *braid.Stream, keyID string) error {
 	return s.StartEncryption(ctx, keyID)
 }
 
-// putCancelled ends the context of a put at some moment. Three outcomes: it is
-// acknowledged, refused, or not known, and then reading tells.
+// putCancelled ends the context of a put at a random moment. There are three outcomes:
+// acknowledged, refused, or unknown; if it is unknown, a read finds out.
 func (m *model) putCancelled(ts *twinStream, s *braid.Stream) {
 	records, entries := m.entries(ts, 1+m.random.IntN(3))
 	late := m.random.IntN(2) == 0
 	m.logf("put %d records to %s, and cancel (late: %v)", len(records), ts.name, late)
-	cause := errors.New("the caller has changed its mind")
+	cause := errors.New("caller no longer wants it")
 	ctx, cancel := context.WithCancelCause(m.t.Context())
 	defer cancel(nil)
 	m.promises.putBegins(ts, records)
@@ -241,7 +241,7 @@ func (m *model) putCancelled(ts *twinStream, s *braid.Stream) {
 		m.is("put", err, cause)
 		synctest.Wait()
 		if m.reconcile(ts, s, records); len(m.find(s, records)) > 0 {
-			m.totals.reached.note("a put of unknown outcome that is there")
+			m.totals.reached.note("a put of unknown outcome that is stored")
 		}
 	default:
 		m.totals.reached.note("a put refused in time")
@@ -282,8 +282,8 @@ func (m *model) find(s *braid.Stream, records []twinRecord) (found []twinRecord)
 	return found
 }
 
-// reconcile finds out what became of records whose outcome is not known: all of
-// one call are there, or none.
+// reconcile finds out the fate of records with an unknown outcome: all records of one call are
+// stored, or none.
 func (m *model) reconcile(ts *twinStream, s *braid.Stream, records []twinRecord) {
 	found := m.find(s, records)
 	if len(found) != 0 && len(found) != len(records) && ts.mode == braid.Unlimited {

@@ -14,9 +14,9 @@ import (
 	"github.com/braidstream/braid/queue"
 )
 
-// Queues of the model. Each has a twin of package queuetest, which judges every answer; here
-// the stream below it is trimmed, expires, reshards, changes its key, goes and comes again,
-// the clock steps, and the power is cut.
+// Queues of the model. Each has a twin of package queuetest, which judges every result. Meanwhile
+// the stream is trimmed, expires, is resharded, changes its key, is deleted and created again, the
+// clock steps, and the power is cut.
 
 // modelQueue is a queue and its twin.
 type modelQueue struct {
@@ -27,7 +27,7 @@ type modelQueue struct {
 	twin *queuetest.Twin
 }
 
-// aged is the time by which records age, as twins of queues have it.
+// aged is the clock for the age of records, as the twins of queues need it.
 func (m *model) aged() time.Duration { return time.Duration(m.now()) }
 
 // queuesOf returns the queues of a stream.
@@ -40,7 +40,7 @@ func (m *model) queuesOf(ts *twinStream) (all []*modelQueue) {
 	return all
 }
 
-// useQueue does one random thing with a queue of a stream.
+// useQueue does one random thing with a stream's queue.
 func (m *model) useQueue(ts *twinStream, s *braid.Stream) {
 	all := m.queuesOf(ts)
 	if len(all) == 0 || len(all) < 3 && m.random.IntN(20) == 0 {
@@ -93,7 +93,7 @@ func (m *model) useQueue(ts *twinStream, s *braid.Stream) {
 	m.checkQueue(mq)
 }
 
-// createQueue creates a queue, unless there is one of that name.
+// createQueue creates a queue, unless one of that name exists.
 func (m *model) createQueue(ts *twinStream) {
 	name := fmt.Sprintf("queue-%d", m.random.IntN(5))
 	o := queue.Options{
@@ -136,14 +136,14 @@ func (m *model) deleteQueue(mq *modelQueue) {
 	m.queues = slices.DeleteFunc(m.queues, func(other *modelQueue) bool { return other == mq })
 }
 
-// timeout returns a span at the end of which no step begins.
+// timeout returns a duration that does not end at the beginning of a step.
 func (m *model) timeout() time.Duration {
 	return []time.Duration{100 * time.Millisecond, 10 * time.Second, 40 * time.Second, 5 * time.Minute, 2 * time.Hour}[m.random.IntN(5)] + 300*time.Microsecond
 }
 
-// look has a queue's twin know what the stream holds now.
+// look updates a queue's twin with the stream's current content.
 func (m *model) look(mq *modelQueue) {
-	if mq.twin.IsUnsure(m.aged()) { // of a record whose timeout is counted from when the database was opened
+	if mq.twin.IsUnsure(m.aged()) { // about a record whose timeout counts from the open of the database
 		<-time.After(time.Millisecond)
 		m.age()
 	}
@@ -154,8 +154,7 @@ func (m *model) look(mq *modelQueue) {
 	mq.twin.Stream(counters)
 }
 
-// checkQueue compares what a queue says of itself with its twin, and notes its state as what
-// is promised.
+// checkQueue compares a queue's description with its twin, and adds its state to the promises.
 func (m *model) checkQueue(mq *modelQueue) {
 	d, err := mq.q.Describe(m.t.Context())
 	if m.ok("describe", err) {
@@ -164,7 +163,7 @@ func (m *model) checkQueue(mq *modelQueue) {
 	m.promises.queueIs(mq)
 }
 
-// checkQueues does so with all queues, between steps.
+// checkQueues checks all queues, between steps.
 func (m *model) checkQueues() {
 	m.age() // time may have passed in the step
 	for _, mq := range m.queues {
@@ -193,7 +192,7 @@ func (m *model) receive(mq *modelQueue, dead bool) {
 	}
 }
 
-// received judges what was received.
+// received judges the result of a receive.
 func (m *model) received(mq *modelQueue, n int, timeout time.Duration, dead, whole bool, records []queue.Record) {
 	m.ok("receive of "+mq.name, mq.twin.Receive(m.aged(), n, timeout, dead, whole, records))
 	for i := range records {
@@ -210,8 +209,8 @@ func (m *model) received(mq *modelQueue, n int, timeout time.Duration, dead, who
 	}
 }
 
-// receiveArriving has a receiver wait, and puts a record, which it is given by the same commit.
-// If there are others, or the put is refused, it is not.
+// receiveArriving lets a receiver wait and puts a record, which the receiver gets from the same
+// commit. If the queue has others, or the put is refused, it does not.
 func (m *model) receiveArriving(mq *modelQueue, s *braid.Stream) {
 	ctx, cancel := context.WithCancel(m.t.Context())
 	defer cancel()
@@ -312,13 +311,13 @@ func (m *model) updateQueue(mq *modelQueue) {
 	}
 }
 
-// loseUnread takes some records from a queue that it has never looked at, by a trim or by waiting
-// until they expire. Nothing else leaves the queue unnoticed, and what does is counted.
+// loseUnread removes some records that a queue has never seen from its stream, by a trim or by
+// waiting until they expire. Nothing else can leave a queue unnoticed, and these are counted.
 func (m *model) loseUnread(mq *modelQueue, s *braid.Stream) {
 	unread := mq.twin.Unread()
 	if len(unread) == 0 {
 		m.put(mq.ts, s)
-		synctest.Wait() // followers have read it before it goes
+		synctest.Wait() // followers must read it before it goes
 		m.look(mq)
 		if unread = mq.twin.Unread(); len(unread) == 0 {
 			return // the put was refused
@@ -352,13 +351,12 @@ func (m *model) loseUnread(mq *modelQueue, s *braid.Stream) {
 	}
 }
 
-// totalOf counts all records of a queue that were not settled, and those that have expired.
+// totalOf counts all records of a queue that were not settled, and those that expired.
 func totalOf(d *queue.Description) int64 {
 	return d.Visible + d.InFlight + d.Delayed + d.Held + d.Dead + d.ExpiredUnreceived + d.ExpiredReceived + d.ExpiredDead
 }
 
-// queuesReopened finds the queues again after the database was closed and opened, or after
-// a power cut.
+// queuesReopened opens the queues again after the database was closed or the power was cut.
 func (m *model) queuesReopened(cut bool) {
 	if cut && m.opts.Durability != braid.Sync {
 		m.queuesLost()
@@ -379,8 +377,8 @@ func (m *model) queuesReopened(cut bool) {
 	}
 }
 
-// queuesLost is queuesReopened for modes in which a power cut may take the newest changes of
-// queues: each is one that it was at some time. They are deleted: nobody could say when.
+// queuesLost is queuesReopened for modes in which a power cut may lose the latest changes of
+// queues: each queue has one of its earlier states. It deletes them, since nobody knows which.
 func (m *model) queuesLost() {
 	bound := m.promises.bound(len(m.promises.list), false)
 	m.checkQueuesOf(m.db, bound, false)
@@ -395,8 +393,8 @@ func (m *model) queuesLost() {
 	m.queues = nil
 }
 
-// checkQueuesOf compares the queues of an image with what was promised. With whole it receives
-// all that they have.
+// checkQueuesOf compares the queues of an image with what was promised. If whole is set, it
+// receives everything that they have.
 func (m *model) checkQueuesOf(db *braid.DB, bound *promisedBound, whole bool) {
 	all, err := queue.List(m.t.Context(), db, "")
 	if !m.ok("list queues", err) {

@@ -13,12 +13,11 @@ import (
 	"github.com/braidstream/braid/internal/inside"
 )
 
-// position returns a random position with what it means: the lowest counter to
-// be read, and whether the reader counts on every record from there on. id is a
-// shard, or empty for the whole stream.
+// position returns a random position and its meaning: the lowest counter to read, and whether the
+// reader relies on every record from there on. id is a shard, or empty for the whole stream.
 func (m *model) position(ts *twinStream, s *braid.Stream, id braid.ShardID) (p braid.Position, from uint64, strict bool) {
 	var numbers []braid.SequenceNumber
-	for _, n := range m.promises.numbers(ts) { // trimmed ones as well
+	for _, n := range m.promises.numbers(ts) { // even trimmed ones
 		if id == "" || n.ShardID() == id {
 			numbers = append(numbers, n)
 		}
@@ -44,7 +43,7 @@ func (m *model) position(ts *twinStream, s *braid.Stream, id braid.ShardID) (p b
 		n := numbers[m.random.IntN(len(numbers))]
 		return braid.AfterSequence(n), counter(n) + 1, true
 	case kind == 4:
-		t := m.clock().Add([]time.Duration{0, time.Minute, time.Hour}[m.random.IntN(3)]) // or to come
+		t := m.clock().Add([]time.Duration{0, time.Minute, time.Hour}[m.random.IntN(3)]) // or in the future
 		return braid.AtTime(t), uint64(max(1, t.UnixNano())), false
 	case kind == 5 && len(kept) > 0:
 		n := kept[m.random.IntN(len(kept))]
@@ -55,7 +54,7 @@ func (m *model) position(ts *twinStream, s *braid.Stream, id braid.ShardID) (p b
 	}
 }
 
-// requireTrimmed checks the error of a reader that was overtaken.
+// requireTrimmed checks the error of a reader that trimming overtook.
 func (m *model) requireTrimmed(ts *twinStream, id braid.ShardID, from uint64, err error) {
 	m.totals.reached.note("a reader overtaken by a trim")
 	var trimmed *braid.TrimmedError
@@ -94,7 +93,7 @@ func (m *model) readShard(ts *twinStream, s *braid.Stream) {
 		}
 		got = append(got, page.Records...)
 		m.checkPage(ts, sh, page, opts, want, len(got))
-		if len(page.Records) == 0 { // a place to come back to, maybe in another run
+		if len(page.Records) == 0 { // an end that a later read uses, maybe in another run
 			if n, err := braid.ParseSequenceNumber(page.Next.SequenceNumber().String()); m.ok("next", err) && page.Next.Equal(braid.AfterSequence(page.Next.SequenceNumber())) {
 				ts.kept = append(ts.kept, n)
 			}
@@ -107,8 +106,8 @@ func (m *model) readShard(ts *twinStream, s *braid.Stream) {
 	m.ok("read", compareRead(got, want))
 }
 
-// readBeyond presents numbers that were never given out, as a reader does who was
-// at a newer copy of the database.
+// readBeyond uses numbers that were never assigned, like a reader that has used a newer copy of the
+// database.
 func (m *model) readBeyond(ts *twinStream, s *braid.Stream) {
 	sh := mustShard(s, ts.shards[m.random.IntN(len(ts.shards))].id)
 	last := max(visible(m.db), inside.ShardOf(sh).Last())
@@ -134,16 +133,15 @@ func (m *model) readBeyond(ts *twinStream, s *braid.Stream) {
 		m.is("follow", drain(s.Follow(ctx, p)), braid.ErrBeyondTip)
 		m.is("trim", s.Trim(ctx, p), braid.ErrBeyondTip)
 	}
-	// Right behind everything there is nothing to be missed.
+	// Right after the last record, nothing can be missed.
 	for _, p := range []braid.Position{braid.AfterSequence(numberIn(sh, last)), braid.AtSequence(numberIn(sh, last+1))} {
 		m.ok("get", inside.ShardOf(sh).Resolve(p))
 		m.ok("read", inside.StreamOf(s).Resolve(p))
 	}
 }
 
-// checkNumbers presents to an image of the disk every number that was given out
-// before and after: what was acknowledged by then is a place in it, and what is
-// beyond its tip is not.
+// checkNumbers uses on an image of the disk every number that was ever assigned: those that were
+// acknowledged by then are valid positions in it, and those beyond its tip are not.
 func (m *model) checkNumbers(db *braid.DB, s *braid.Stream, incarnation int, bound *promisedBound) {
 	last, seen := visible(db), inside.StreamOf(s)
 	for id, put := range m.promises.puts {
@@ -161,8 +159,7 @@ func (m *model) checkNumbers(db *braid.DB, s *braid.Stream, incarnation int, bou
 	}
 }
 
-// checkPage checks limits and lag of a page after which got of the wanted
-// records were read.
+// checkPage checks limits and lag of a page, after which got of the wanted records were read.
 func (m *model) checkPage(ts *twinStream, sh *braid.Shard, page *braid.RecordsPage, opts *braid.GetRecordsOptions, want []twinRecord, got int) {
 	bytes := 0
 	for _, r := range page.Records {
@@ -188,8 +185,8 @@ func (m *model) checkPage(ts *twinStream, sh *braid.Shard, page *braid.RecordsPa
 	}
 }
 
-// readStream reads a stream or a shard through an iterator from a random
-// position, and may break the loop off.
+// readStream reads a stream or a shard through an iterator from a random position, and may break
+// out of the loop.
 func (m *model) readStream(ts *twinStream, s *braid.Stream) {
 	var id braid.ShardID
 	read := s.Records
@@ -278,8 +275,8 @@ func (m *model) checkDescription(ts *twinStream, sd braid.ShardDescription) {
 	}
 }
 
-// modelFollower follows a stream along the history. Everything that it sees is a
-// promise: it was visible, so no crash may take it.
+// modelFollower follows a stream along the history. Everything that it sees is a promise: it was
+// visible, so no crash may lose it.
 type modelFollower struct {
 	stop context.CancelFunc
 	done sync.WaitGroup
@@ -309,12 +306,11 @@ func (m *model) follow(ts *twinStream, s *braid.Stream, from braid.Position) {
 	})
 }
 
-// endFollower waits for the end of a stream's follower, which must have that
-// reason.
+// endFollower waits for the end of a stream's follower, and checks the reason.
 func (m *model) endFollower(ts *twinStream, class error) {
 	f := m.followers[ts.name]
 	if f == nil {
-		return // the history has failed already
+		return // the history has already failed
 	}
 	f.done.Wait()
 	f.stop()
@@ -322,9 +318,8 @@ func (m *model) endFollower(ts *twinStream, class error) {
 	m.is("follow", f.err, class)
 }
 
-// compare checks that the follower has seen all records that there still are, in
-// their order, and before them only such as were trimmed since. It is at the tip
-// whenever it is asked.
+// compare checks that the follower has seen all records that still exist, in their order, and
+// otherwise only records that were trimmed since. Between steps it is always at the tip.
 func (f *modelFollower) compare(ts *twinStream) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -334,7 +329,7 @@ func (f *modelFollower) compare(ts *twinStream) error {
 	if !slices.IsSortedFunc(f.got, func(a, b braid.Record) int {
 		return cmp.Compare(counter(a.SequenceNumber), counter(b.SequenceNumber))
 	}) {
-		return errors.New("the follower saw records out of the order of arrival")
+		return errors.New("follower saw records out of the order of arrival")
 	}
 	seen := make(map[braid.SequenceNumber]braid.Record, len(f.got))
 	for _, r := range f.got {

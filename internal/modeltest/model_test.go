@@ -41,7 +41,7 @@ var (
 const modelSteps = 220
 
 func TestModel(t *testing.T) {
-	t.Parallel() // with the fault sweep, which waits for most of its time
+	t.Parallel() // runs beside the fault sweep, which mostly waits
 	first, seeds := 0, *modelSeeds
 	if testing.Short() {
 		seeds /= 15
@@ -83,25 +83,25 @@ type model struct {
 	totals *modelTotals
 	random *rand.Rand
 	opts   braid.Options
-	fat    bool // large records, so that epochs come and go
+	fat    bool // large records, so that epochs rotate and are dropped
 	disk   *testdisk.Disk
 	db     *braid.DB
 	offset atomic.Int64 // of the wall clock from the bubble's
-	aging  atomic.Int64 // how far the time by which records age is ahead of the bubble's
+	aging  atomic.Int64 // of the clock for the age of records from the bubble's
 
-	// most is what that time was at the most in what is stored, while that is not
-	// known to the promises: when a database is opened.
+	// most is the highest aging time in the stored data while the promises do not know it yet: when
+	// a database is opened.
 	most atomic.Uint64
 
 	twin        *twin
 	incarnation int
-	highest     uint64 // counter that was ever acknowledged
+	highest     uint64 // the highest counter that was acknowledged
 	promises    *promises
 	images      *imageTaker
 	followers   map[string]*modelFollower // by stream
 	queues      []*modelQueue
 	queueIDs    int
-	steps       []string // for the reader of a failure
+	steps       []string // for the report of a failure
 }
 
 func runModel(t *testing.T, seed uint64, totals *modelTotals) {
@@ -164,8 +164,8 @@ func (m *model) logf(format string, args ...any) {
 	m.steps = append(m.steps, fmt.Sprintf("%4d  %s", len(m.steps), fmt.Sprintf(format, args...)))
 }
 
-// verify has everything read that is stored, and looks at the sizes of blocks, which no
-// reader depends on.
+// verify reads and verifies all stored data, and checks the sizes of blocks, which no reader
+// depends on.
 func (m *model) verify() {
 	if _, err := m.db.Verify(m.t.Context(), &braid.VerifyOptions{BytesPerSecond: -1}); err != nil {
 		m.fail("%v", err)
@@ -202,21 +202,21 @@ func (m *model) is(what string, err, class error) {
 	}
 }
 
-// now is the time by which records age: no step of the clock changes it.
+// now is the clock for the age of records: the clock's steps do not change it.
 func (m *model) now() uint64 { return uint64(time.Now().UnixNano() + m.aging.Load()) }
 
-// moment is now on both clocks. What arrives never lies behind what has.
+// moment is now on both clocks. Arrival times never go back.
 func (m *model) moment() twinMoment {
 	return twinMoment{m.now(), max(m.now(), uint64(max(0, m.clock().UnixNano())), visible(m.db))}
 }
 
-// setNow is for the opening of the database.
+// setNow sets the clock for the age of records; for the open of the database.
 func (m *model) setNow(now uint64) { m.aging.Store(int64(now) - time.Now().UnixNano()) }
 
-// agedMost is for images of the disk.
+// agedMost is the highest aging time that an image may have.
 func (m *model) agedMost() uint64 { return max(m.now(), m.most.Load()) }
 
-// age takes out of the twin what the database no longer has.
+// age removes from the twin what the database no longer has.
 func (m *model) age() {
 	for name, ts := range m.twin.streams {
 		ts.age(m.now())
@@ -227,7 +227,7 @@ func (m *model) age() {
 		if ts.limit > 0 {
 			m.ok("limit", ts.adopt(s))
 		}
-		// Some may have gone, or come on demand.
+		// On-demand streams may have created shards, and shards may have gone.
 		gone := len(ts.gone)
 		if len(s.Shards()) != len(ts.shards) || int(inside.StreamOf(s).Next()) != len(ts.shards)+len(ts.gone) {
 			m.ok("shards", ts.checkShards(s.Describe(), m.moment()))
@@ -298,7 +298,7 @@ func (m *model) anyStream() (*twinStream, *braid.Stream) {
 	name := names[m.random.IntN(len(names))]
 	s, err := m.db.Stream(name)
 	if err != nil {
-		m.t.Fatalf("stream %s is gone: %v", name, err)
+		m.t.Fatalf("stream %s is missing: %v", name, err)
 	}
 	return m.twin.streams[name], s
 }
@@ -365,12 +365,12 @@ func (m *model) trim(ts *twinStream, s *braid.Stream) {
 	m.trimBefore(ts, s, position, from)
 }
 
-// trimBefore trims to a position, which is that counter.
+// trimBefore trims to a position, which resolves to the counter from.
 func (m *model) trimBefore(ts *twinStream, s *braid.Stream, position braid.Position, from uint64) {
 	m.logf("trim %s before %s", ts.name, position)
 	m.images.during("trim")
 	defer m.images.during("")
-	from = min(from, visible(m.db)+1) // later records may be below a time, if the clock goes back
+	from = min(from, visible(m.db)+1) // if the clock goes back, later records may have an earlier time
 	m.promises.trimBegins(ts, from)
 	if m.ok("trim", s.Trim(m.t.Context(), position)) {
 		ts.trim(from)
@@ -388,7 +388,7 @@ func (m *model) reshard(ts *twinStream, s *braid.Stream) {
 	var err error
 	switch kind := m.random.IntN(5); {
 	case kind == 0:
-		for range max(1, m.random.IntN(20)-14) { // generations within a second
+		for range max(1, m.random.IntN(20)-14) { // several generations within a second
 			target := 1 + m.random.IntN(6)
 			m.logf("change %s to %d shards", ts.name, target)
 			if err = s.UpdateShardCount(m.t.Context(), target); err == nil && openShards(s) != target {
@@ -414,7 +414,7 @@ func (m *model) reshard(ts *twinStream, s *braid.Stream) {
 	}
 }
 
-// changeRetention tries a new period, which may be refused.
+// changeRetention tries another period, which may be refused.
 func (m *model) changeRetention(ts *twinStream, s *braid.Stream) {
 	period := []time.Duration{-1, 23 * time.Hour, 24 * time.Hour, 48 * time.Hour, 8760 * time.Hour, 8761 * time.Hour}[m.random.IntN(6)]
 	increase := m.random.IntN(2) == 0
@@ -459,7 +459,7 @@ func (m *model) changeKey(ts *twinStream, s *braid.Stream) {
 	ts.keyID = keyID
 }
 
-// changeSettings gives the stream budgets, or takes them away.
+// changeSettings sets or removes the stream's budgets.
 func (m *model) changeSettings(ts *twinStream, s *braid.Stream) {
 	capacity := braid.Capacity{Mode: braid.CapacityMode(m.random.IntN(3))}
 	if capacity.Mode != braid.Unlimited {
@@ -476,8 +476,8 @@ func (m *model) changeSettings(ts *twinStream, s *braid.Stream) {
 	}
 }
 
-// update runs a transaction that reads and writes keys, and puts a record whose
-// presence has to match that of a key of its own.
+// update runs a transaction that reads and writes keys, and puts a record that exists if and only
+// if a key of its own does.
 func (m *model) update(ts *twinStream, s *braid.Stream) {
 	r, e := m.entry(ts)
 	r.key, e.PartitionKey, r.explicit, e.ExplicitHashKey = "tx", "tx", nil, nil
@@ -485,7 +485,7 @@ func (m *model) update(ts *twinStream, s *braid.Stream) {
 	key := "k" + strconv.Itoa(m.random.IntN(10))
 	refuse := m.random.IntN(6) == 0
 	m.logf("update %s, and put %d to %s (refused: %v)", key, r.id, ts.name, refuse)
-	change := errors.New("the function refuses")
+	change := errors.New("function refuses")
 	m.promises.putBegins(ts, []twinRecord{r})
 	err := m.db.Update(m.t.Context(), func(tx *braid.Tx) error {
 		value, err := tx.Get([]byte(key))
@@ -547,7 +547,7 @@ func (m *model) sleep() {
 
 // pass waits, and looks at the streams often enough.
 func (m *model) pass(d time.Duration) {
-	const piece = 9 * time.Minute // no shard can be made, closed and gone in it
+	const piece = 9 * time.Minute // no shard can be created, closed and removed within it
 	for ; d > piece; d -= piece {
 		<-time.After(piece)
 		synctest.Wait()

@@ -12,38 +12,37 @@ import (
 	"github.com/braidstream/braid/internal/inside"
 )
 
-// The twin is braid as maps and slices: what a database should hold, and what
-// each read of it should return. It knows nothing of epochs, groups, files or
-// memory. It is the shortest text of what braid promises.
+// The twin is braid as maps and slices: what a database should hold, and what each read of it
+// should return. It does not know epochs, groups, files or memory. It is the shortest description
+// of what braid promises.
 
 type twin struct {
 	streams map[string]*twinStream
-	keys    map[string]string // the application's own
+	keys    map[string]string // the application's
 }
 
 type twinStream struct {
-	kept []braid.SequenceNumber // where pages ended at which there was no record
+	kept []braid.SequenceNumber // ends of pages without a record
 
 	name        string
 	incarnation int // its ordinal among all streams ever created
 	maxData     int
 	retention   time.Duration      // 0: records do not expire
-	limit       int64              // of RetentionBytes; 0: none
-	mode        braid.CapacityMode // if it is not Unlimited, puts may be refused
-	keyID       string             // puts are encrypted with it
+	limit       int64              // RetentionBytes; 0: none
+	mode        braid.CapacityMode // unless it is Unlimited, puts may be refused
+	keyID       string             // the key that encrypts puts
 	floor       uint64             // counters below have expired for good
-	records     []twinRecord       // that can be read, in the order of arrival
-	aged        []twinRecord       // that have expired, and may be stored yet
+	records     []twinRecord       // readable, in the order of arrival
+	aged        []twinRecord       // expired, and maybe still stored
 	shards      []twinShard        // by index
-	gone        []twinShard        // closed, and without a record left
+	gone        []twinShard        // closed, and without records
 	looked      twinMoment         // when the shards were last looked at
 }
 
-// twinMoment is a moment on both clocks: that by which records age, and that by
-// which they arrive.
+// twinMoment is a moment on both clocks: that for the age of records, and that of their arrival.
 type twinMoment struct{ aging, arrival uint64 }
 
-// twinSpan is when something happened: at a moment from one to the other.
+// twinSpan says when something happened: between two moments.
 type twinSpan struct{ from, to uint64 }
 
 type twinShard struct {
@@ -52,13 +51,13 @@ type twinShard struct {
 	parents []braid.ShardID
 	closed  bool
 	ending  braid.SequenceNumber // if it is closed
-	horizon uint64               // one above the counter of the last record that was trimmed or has expired
-	trimmed uint64               // the same of those that were trimmed
-	last    uint64               // the counter of the last record there ever was
-	over    uint64               // when it was first found that its time is over; 0 if it is not
+	horizon uint64               // one above the counter of the last record that was trimmed or expired
+	trimmed uint64               // the same, for trimmed records
+	last    uint64               // the counter of its last record ever
+	over    uint64               // when it was first found due for removal; 0 if it is not
 
-	aging   twinSpan // when it was closed, by the clock by which records age
-	arrival twinSpan // the same by that by which they arrive: by it a database that is opened goes
+	aging   twinSpan // when it was closed, by the clock for the age of records
+	arrival twinSpan // the same by the clock of arrival, which a database uses when it is opened
 }
 
 type twinRecord struct {
@@ -69,14 +68,14 @@ type twinRecord struct {
 	explicit *braid.HashKey
 	size     int // of the data
 
-	encrypted bool // as its producer was told
+	encrypted bool // from the put's result
 }
 
 func newTwin() *twin {
 	return &twin{streams: make(map[string]*twinStream), keys: make(map[string]string)}
 }
 
-// modelData is the data of record id: all of it follows from id and size.
+// modelData returns the data of a record; all of it follows from id and size.
 func modelData(id, size int) []byte {
 	head := strconv.AppendInt(nil, int64(id), 10)
 	head = append(head, '|')
@@ -96,8 +95,8 @@ func modelID(data []byte) int {
 	return id
 }
 
-// route returns the open shard that holds the hash key. There is one, and one
-// only: that is the invariant of a stream.
+// route returns the open shard that contains the hash key. There is exactly one: that is a stream's
+// invariant.
 func (s *twinStream) route(k braid.HashKey) braid.ShardID {
 	var found []braid.ShardID
 	for _, sh := range s.shards {
@@ -120,7 +119,7 @@ func (s *twinStream) shard(id braid.ShardID) *twinShard {
 	return nil
 }
 
-// add takes records that were acknowledged, in any order.
+// add takes over acknowledged records, in any order.
 func (s *twinStream) add(records ...twinRecord) {
 	s.records = append(s.records, records...)
 	slices.SortFunc(s.records, func(a, b twinRecord) int {
@@ -132,9 +131,8 @@ func (s *twinStream) add(records ...twinRecord) {
 	}
 }
 
-// read returns what a reader gets from counter on, of one shard or, with an
-// empty id, of all. If the reader counts on every record and some of them were
-// trimmed, it returns the shard to blame.
+// read returns what a reader gets from counter on, of one shard or, if id is empty, of all. If the
+// reader relies on every record and some were trimmed, it returns the shard of those.
 func (s *twinStream) read(id braid.ShardID, from uint64, strict bool) (records []twinRecord, trimmed braid.ShardID) {
 	for _, sh := range slices.Concat(s.gone, s.shards) {
 		if (id == "" || id == sh.id) && strict && from < sh.horizon {
@@ -149,7 +147,7 @@ func (s *twinStream) read(id braid.ShardID, from uint64, strict bool) (records [
 	return records, ""
 }
 
-// trim removes what lies before counter.
+// trim removes the records below counter.
 func (s *twinStream) trim(before uint64) {
 	old := func(r twinRecord) bool { return counter(r.number) < before }
 	for _, r := range s.records {
@@ -163,7 +161,7 @@ func (s *twinStream) trim(before uint64) {
 	s.aged = slices.DeleteFunc(s.aged, old)
 }
 
-// age takes out what has expired at a time.
+// age removes what has expired at a time.
 func (s *twinStream) age(now uint64) {
 	s.records = slices.DeleteFunc(s.records, func(r twinRecord) bool {
 		n := counter(r.number)
@@ -177,7 +175,7 @@ func (s *twinStream) age(now uint64) {
 	})
 }
 
-// changeRetention gives the stream another period at a time.
+// changeRetention sets another period at a time.
 func (s *twinStream) changeRetention(now uint64, period time.Duration) {
 	for _, p := range []time.Duration{s.retention, period} {
 		if p > 0 && now > uint64(p) {
@@ -188,8 +186,8 @@ func (s *twinStream) changeRetention(now uint64, period time.Duration) {
 	s.age(now)
 }
 
-// reopened takes over how far the horizon of a shard was stored. If the clock has
-// gone back, expired records can be read again, but for those.
+// reopened takes over the stored horizon of a shard. If the clock has gone back, expired records
+// above it can be read again.
 func (s *twinStream) reopened(sh *twinShard, stored uint64) error {
 	if stored < sh.trimmed || stored > max(1, sh.horizon) { // no record has counter 0
 		return fmt.Errorf("the stored horizon of %s is %d; records before %d were trimmed, and before %d have expired", sh.id, stored, sh.trimmed, sh.horizon)
@@ -208,8 +206,8 @@ func (s *twinStream) reopened(sh *twinShard, stored uint64) error {
 	return nil
 }
 
-// adopt takes over what was trimmed because the stream had become too large, and
-// checks that it keeps what it may.
+// adopt takes over what was trimmed because the stream was too large, and checks that the rest is
+// large enough.
 func (s *twinStream) adopt(stream *braid.Stream) error {
 	before := uint64(0)
 	for _, sh := range s.shards {
@@ -226,12 +224,12 @@ func (s *twinStream) adopt(stream *braid.Stream) error {
 	}
 	s.trim(before)
 	if kept := s.bytes(""); kept < s.limit {
-		return fmt.Errorf("%d bytes are kept, where %d may be", kept, s.limit)
+		return fmt.Errorf("%d bytes are retained; the limit is %d", kept, s.limit)
 	}
 	return nil
 }
 
-// goes returns when a closed shard goes, if it has no records then.
+// goes returns when a closed shard is removed, if it has no records by then.
 func (s *twinStream) goes(sh twinShard) twinSpan {
 	period := s.retention
 	if period == 0 {
@@ -240,19 +238,20 @@ func (s *twinStream) goes(sh twinShard) twinSpan {
 	return twinSpan{sh.aging.from + uint64(period), sh.aging.to + uint64(period)}
 }
 
-// closedSince takes over when a shard was closed: since the shards were last looked
-// at, and how often others were before does not matter.
+// closedSince takes over when a shard was closed: after the shards were last looked at, no matter
+// how often others were before.
 func (s *twinStream) closedSince(sh *twinShard, sd braid.ShardDescription, now twinMoment) error {
 	sh.aging = twinSpan{s.looked.aging, now.aging}
 	sh.arrival = twinSpan{min(s.looked.arrival, now.arrival), now.arrival}
 	at := uint64(sd.ClosedAt.UnixNano())
 	if at < sh.arrival.from || at > sh.arrival.to {
-		return fmt.Errorf("%s was closed from %d to %d, and says at %d", sh.id, sh.arrival.from, sh.arrival.to, at)
+		return fmt.Errorf("%s was closed between %d and %d, but reports %d", sh.id, sh.arrival.from, sh.arrival.to, at)
 	}
 	return nil
 }
 
-// bytes is what the records of a shard count for; of all with an empty id.
+// bytes returns the size of a shard's records as the stream counts it; of all shards if id is
+// empty.
 func (s *twinStream) bytes(id braid.ShardID) (n int64) {
 	for _, r := range s.records {
 		if id == "" || r.shard == id {
@@ -262,24 +261,24 @@ func (s *twinStream) bytes(id braid.ShardID) (n int64) {
 	return n
 }
 
-// matches says how a record that was read differs from what it should be.
+// matches returns an error if a record differs from what it should be.
 func (r twinRecord) matches(got braid.Record) error {
 	switch {
 	case got.SequenceNumber != r.number || got.ShardID != r.shard:
-		return fmt.Errorf("%s of %s was read where record %d, %s of %s, should be", got.SequenceNumber, got.ShardID, r.id, r.number, r.shard)
+		return fmt.Errorf("read %s of %s; expected record %d, %s of %s", got.SequenceNumber, got.ShardID, r.id, r.number, r.shard)
 	case got.PartitionKey != r.key || !bytes.Equal(got.Data, modelData(r.id, r.size)):
 		return fmt.Errorf("record %d was changed: key %.20q, data %.20q of %d bytes", r.id, got.PartitionKey, got.Data, len(got.Data))
 	case (got.ExplicitHashKey == nil) != (r.explicit == nil) || r.explicit != nil && *got.ExplicitHashKey != *r.explicit:
 		return fmt.Errorf("record %d has another explicit hash key", r.id)
 	case got.Encrypted != r.encrypted:
-		return fmt.Errorf("record %d is read as encrypted: %v, which is not what its producer was told", r.id, got.Encrypted)
+		return fmt.Errorf("record %d is read with Encrypted %v, unlike the put's result", r.id, got.Encrypted)
 	case uint64(got.ArrivalTime.UnixNano()) != counter(r.number):
-		return fmt.Errorf("record %d arrived at %v, which is not its counter", r.id, got.ArrivalTime)
+		return fmt.Errorf("record %d has arrival time %v, which is not its counter", r.id, got.ArrivalTime)
 	}
 	return nil
 }
 
-// compareRead says how a whole read differs from what it should be.
+// compareRead returns an error if a read differs from what it should be.
 func compareRead(got []braid.Record, want []twinRecord) error {
 	for i := range min(len(got), len(want)) {
 		if err := want[i].matches(got[i]); err != nil {
@@ -287,19 +286,19 @@ func compareRead(got []braid.Record, want []twinRecord) error {
 		}
 	}
 	if len(got) != len(want) {
-		return fmt.Errorf("%d records were read; there are %d", len(got), len(want))
+		return fmt.Errorf("%d records were read; the twin has %d", len(got), len(want))
 	}
 	return nil
 }
 
-// checkShards compares lineage and ranges with what the twin knows of before a
-// change, checks the invariant, and takes over what is new at that time.
+// checkShards compares lineage and ranges with the twin's before a change, checks the invariant,
+// and takes over new shards as of that time.
 func (s *twinStream) checkShards(d braid.StreamDescription, now twinMoment) error {
 	if err := s.dropShards(d, now.aging); err != nil {
 		return err
 	}
 	var shards []twinShard
-	next := uint32(len(s.gone) + len(s.shards)) // ids are dense, but for those that have gone
+	next := uint32(len(s.gone) + len(s.shards)) // ids are dense, apart from removed shards
 	for i, sd := range d.Shards {
 		sh := twinShard{id: sd.ID, keys: sd.HashKeyRange, parents: sd.Parents, closed: sd.Closed, ending: sd.EndingSequenceNumber}
 		if i < len(s.shards) {
@@ -321,7 +320,7 @@ func (s *twinStream) checkShards(d braid.StreamDescription, now twinMoment) erro
 				}
 			}
 			if sh.id.Index() != int(next) {
-				return fmt.Errorf("the id of a new shard is %s", sh.id)
+				return fmt.Errorf("unexpected id of a new shard: %s", sh.id)
 			}
 			next++
 		}
@@ -346,8 +345,8 @@ func (s *twinStream) checkShards(d braid.StreamDescription, now twinMoment) erro
 	return checkTiling(d)
 }
 
-// dropShards takes out the shards that have gone, if their time has come, and
-// checks that no other shard should have gone too.
+// dropShards removes the shards that have gone from the twin, if their time has come, and checks
+// that no other shard should have gone.
 func (s *twinStream) dropShards(d braid.StreamDescription, now uint64) error {
 	var kept []twinShard
 	for _, sh := range s.shards {
@@ -377,15 +376,14 @@ func (s *twinStream) dropShards(d braid.StreamDescription, now uint64) error {
 	return nil
 }
 
-// checkTiling checks that the open shards cover the hash-key space without a gap
-// or an overlap.
+// checkTiling checks that the open shards cover the hash-key space without gap or overlap.
 func checkTiling(d braid.StreamDescription) error {
 	open := slices.DeleteFunc(slices.Clone(d.Shards), func(sd braid.ShardDescription) bool { return sd.Closed })
 	slices.SortFunc(open, func(a, b braid.ShardDescription) int { return a.HashKeyRange.Start.Compare(b.HashKeyRange.Start) })
 	var next braid.HashKey
 	for i, sd := range open {
 		if sd.HashKeyRange.Start != next {
-			return fmt.Errorf("%s begins at %s; it should at %s", sd.ID, sd.HashKeyRange.Start, next)
+			return fmt.Errorf("%s begins at %s, not at %s", sd.ID, sd.HashKeyRange.Start, next)
 		}
 		if i == len(open)-1 && sd.HashKeyRange.End == braid.MaxHashKey() {
 			return nil

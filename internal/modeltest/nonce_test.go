@@ -16,10 +16,10 @@ import (
 	"github.com/braidstream/braid/internal/layout"
 )
 
-// No two blocks are encrypted with one data key and one nonce, which is the counter
-// of the last record: whatever is copied, crashes, and goes back to an older copy, and
-// whatever the clock says. Here a family of copies of one database lives on, each
-// for itself, and everything that any of them ever wrote is compared.
+// No two blocks are encrypted with the same data key and nonce (the counter of the last record),
+// whatever is copied, crashes, or goes back to an older copy, and whatever the clock says. Here
+// copies of one database live on independently, and everything that any of them ever wrote is
+// compared.
 func TestNoNonceIsUsedTwice(t *testing.T) {
 	rounds := 600
 	if testing.Short() {
@@ -27,7 +27,7 @@ func TestNoNonceIsUsedTwice(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		type use struct {
-			check   [16]byte // stands for the data key
+			check   [16]byte // identifies the data key
 			counter uint64
 		}
 		written := make(map[use][]byte)
@@ -58,7 +58,7 @@ func TestNoNonceIsUsedTwice(t *testing.T) {
 				if random.IntN(8) == 0 {
 					require.NoError(t, s.StartEncryption(t.Context(), "main"))
 				}
-				if random.IntN(8) == 0 { // a copy of what is there now
+				if random.IntN(8) == 0 { // a copy of the current files
 					disks = append(disks, disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: random.IntN(101), RNG: random}))
 				}
 			}
@@ -89,7 +89,7 @@ func TestNoNonceIsUsedTwice(t *testing.T) {
 				clone = disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: random.IntN(101), RNG: random})
 			}
 			require.NoError(t, db.Close())
-			if clone != nil { // the power was cut before that
+			if clone != nil { // the power was cut before
 				disks[i] = clone
 			}
 			if len(disks) > 8 {

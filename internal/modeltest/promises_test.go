@@ -10,11 +10,11 @@ import (
 	"github.com/braidstream/braid/internal/queuetest"
 )
 
-// A promise is a line in a list, written right after the call that made it has
-// returned, or right before a call that may change something. An image of the disk
-// notes how long the list was: so the list says what has to be in it, and what may be.
+// A promise is an entry of a list, added right after its call has returned, or right before a call
+// that may change something. An image of the disk notes the length of the list, and so which
+// promises it must or may contain.
 
-// promises is the list, and what it speaks of.
+// promises is the list, and what its entries refer to.
 type promises struct {
 	mu      sync.Mutex // guards the fields below
 	list    []promise
@@ -30,7 +30,7 @@ type promise struct {
 	incarnation int    // of a stream
 	counter     uint64 // of a trim
 	retention   time.Duration
-	queue       *queuetest.Twin // how it is; nil: it is gone
+	queue       *queuetest.Twin // its state; nil: it does not exist
 }
 
 type promiseKind int
@@ -60,13 +60,13 @@ type promisedPut struct {
 
 type promisedStream struct {
 	name    string
-	created uint64 // 0 until it is known
+	created uint64 // 0 while unknown
 	numbers []braid.SequenceNumber
 }
 
 type promisedQueue struct {
 	name string
-	id   string // "" until it is known
+	id   string // "" while unknown
 }
 
 func newPromises() *promises {
@@ -183,28 +183,28 @@ func (p *promises) queueIs(mq *modelQueue) {
 
 func (p *promises) queueGone(mq *modelQueue) { p.add(promise{kind: queueIs, id: mq.id}) }
 
-// bound is what the first n lines of the list demand of an image.
+// promisedBound is what the first n entries of the list demand of an image.
 type promisedBound struct {
-	durable bool // acknowledged is durable: the mode is Sync
+	durable bool // acknowledged means durable: the mode is Sync
 	streams map[int]*streamBound
-	begun   map[int]bool // records that may be there
-	must    map[int]bool // records that have to be, unless trimmed or deleted
-	highest uint64       // counter that was acknowledged
+	begun   map[int]bool // records that may exist
+	must    map[int]bool // records that must exist, unless trimmed or deleted
+	highest uint64       // the highest acknowledged counter
 	queues  map[int]*queueBound
 }
 
-// queueBound is what a queue may be: one of some states, as a whole. One that is nil means that
-// there is none.
+// queueBound is the possible states of a queue; the image must match one of them as a whole. A nil
+// state means that the queue does not exist.
 type queueBound struct {
 	states  []*queuetest.Twin
-	changes bool // a call is on its way
+	changes bool // a call has not returned
 }
 
 type streamBound struct {
 	mayExist, mustExist bool
-	shards              uint32          // the index of the next one, at least
-	retention           []time.Duration // it is one of these
-	trimBegun, trimmed  uint64          // counters: below may be gone, below has to be
+	shards              uint32          // at least the index of the next one
+	retention           []time.Duration // the possible ones
+	trimBegun, trimmed  uint64          // counters: lower ones may be gone, must be gone
 }
 
 func (p *promises) bound(n int, durable bool) *promisedBound {
@@ -261,7 +261,7 @@ func (p *promises) bound(n int, durable bool) *promisedBound {
 	return b
 }
 
-// forget strikes the numbers of records that were lost: no reader may stand there.
+// forget removes the numbers of lost records: no reader may have one as its position.
 func (p *promises) forget(t *twin) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -269,7 +269,7 @@ func (p *promises) forget(t *twin) {
 		s := p.streams[ts.incarnation]
 		s.numbers = slices.DeleteFunc(s.numbers, func(n braid.SequenceNumber) bool {
 			sh := ts.shard(n.ShardID())
-			return sh != nil && counter(n) > sh.last // what has gone was durable
+			return sh != nil && counter(n) > sh.last // removed records were durable
 		})
 	}
 }

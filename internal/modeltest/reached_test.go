@@ -9,9 +9,9 @@ import (
 	"testing"
 )
 
-// reached counts the rare situations that random histories come to. A history proves
-// nothing about a situation that its generator cannot make, so a run of full length fails
-// if one of those it wants stays at zero.
+// reached counts the rare situations that random histories reach. A history proves nothing about a
+// situation that its generator cannot create, so a run of full length fails if one of the wanted
+// situations was never reached.
 type reached struct {
 	mu     sync.Mutex // guards the field below
 	counts map[string]int
@@ -26,25 +26,25 @@ func (r *reached) note(situation string) {
 	r.counts[situation]++
 }
 
-// require fails unless each situation was come to. Those that were and are not wanted are
-// errors, too: they would be forgotten when they stay away.
+// require fails unless each wanted situation was reached. A situation that was reached but is not
+// wanted is also an error: nobody would notice if it disappeared.
 func (r *reached) require(t *testing.T, wanted ...string) {
 	t.Helper()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, situation := range wanted {
 		if r.counts[situation] == 0 {
-			t.Errorf("no history came to %q: the generator proves nothing about it", situation)
+			t.Errorf("no history reached %q: the test proves nothing about it", situation)
 		}
 	}
 	for situation := range r.counts {
 		if !slices.Contains(wanted, situation) {
-			t.Errorf("%q is not among the situations that are wanted", situation)
+			t.Errorf("%q was reached, but is not in the list of wanted situations", situation)
 		}
 	}
 }
 
-// String lists the situations and how often they came.
+// String lists the situations and their counts.
 func (r *reached) String() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -66,7 +66,7 @@ var modelSituations = []string{
 	"a reader overtaken by a trim",
 	"a shard that expired",
 	"a trim in the group of puts", "a key changed in the group of puts",
-	"a put of unknown outcome that is there", "a put refused in time",
+	"a put of unknown outcome that is stored", "a put refused in time",
 	"an entry throttled beside one that was not",
 	"expired records that a clock gone back brought back",
 	"an epoch that was dropped",

@@ -19,11 +19,10 @@ import (
 	"github.com/braidstream/braid/internal/testdisk"
 )
 
-// An iterator that meets an error stands where one stands that has come to the end. So a
-// loop that does not ask which it was returns less than there is, and says nothing. Here
-// each operation that reads a file fails once, while a database is opened, and while all of
-// it is read, in each way that there is: each returns all, or says what the disk said. What
-// was read wrong once is not kept: then everything can be read.
+// A Pebble iterator that fails looks like one that has reached its end, so a loop that does not
+// check its error silently returns too little. Here each operation that reads a file fails once,
+// during the open of a database and during each way of reading all of it. Each way returns
+// everything, or the disk's error. A failed read is not cached: the next one returns everything.
 func TestReadFaults(t *testing.T) {
 	mem, want := readFaultContent(t)
 	t.Run("open", func(t *testing.T) {
@@ -41,7 +40,7 @@ func TestReadFaults(t *testing.T) {
 				arm()
 				got, err := read(t.Context(), db)
 				if err == nil {
-					require.Equal(t, want[way], got, "a read failed, and %s says nothing of it", way)
+					require.Equal(t, want[way], got, "a read failed, but %s reports no error", way)
 				}
 				return db, err
 			})
@@ -50,8 +49,8 @@ func TestReadFaults(t *testing.T) {
 	}
 }
 
-// sweepReads calls run, which arms a disk and reads from it, until it does so without coming
-// to the operation that fails. It returns how often run returned an error.
+// sweepReads calls run, which arms a disk and reads from it, until run no longer reaches the
+// operation that is to fail. It returns how often run failed.
 func sweepReads(t *testing.T, mem *vfs.MemFS, want map[string][]string, run func(*testdisk.Disk, *braid.Options, func()) (*braid.DB, error)) (failed int) {
 	step := 1
 	if testing.Short() {
@@ -79,11 +78,11 @@ func sweepReads(t *testing.T, mem *vfs.MemFS, want map[string][]string, run func
 		if db != nil {
 			for way, read := range readFaultWays {
 				got, err := read(t.Context(), db)
-				if errors.Is(err, syscall.EIO) { // Pebble was opening the table, and tells all who wait for that
+				if errors.Is(err, syscall.EIO) { // Pebble was opening the table, and returns the error to all waiters
 					got, err = read(t.Context(), db)
 				}
-				require.NoError(t, err, "read %d has failed before: %s", index, way)
-				require.Equal(t, want[way], got, "read %d has failed before: %s", index, way)
+				require.NoError(t, err, "after a failure of read %d: %s", index, way)
+				require.Equal(t, want[way], got, "after a failure of read %d: %s", index, way)
 			}
 			require.NoError(t, db.Close())
 		}
@@ -96,8 +95,8 @@ func sweepReads(t *testing.T, mem *vfs.MemFS, want map[string][]string, run func
 
 var readFaultOptions = braid.Options{MemtableBytes: 1 << 20, TailBytes: -1, CacheBytes: -1, KeyProvider: twoKeys, ReserveBytes: -1, Logger: slog.New(slog.DiscardHandler)}
 
-// readFaultWays are the ways to read a database. Each returns all that it sees, as a text
-// for each item.
+// readFaultWays are the ways to read a database. Each returns everything that it sees, one text per
+// item.
 var readFaultWays = map[string]func(context.Context, *braid.DB) ([]string, error){
 	"stream": func(ctx context.Context, db *braid.DB) (all []string, err error) {
 		for _, s := range db.Streams() {
@@ -158,8 +157,8 @@ const readFaultKeys = 60
 
 func readFaultKey(i int) []byte { return fmt.Appendf(nil, "key %03d", i) }
 
-// readFaultContent makes a database that has a part of everything in tables and a part in
-// its log, and reads it without a fault.
+// readFaultContent makes a database that has a part of everything in tables and a part in its log,
+// and reads it without a fault.
 func readFaultContent(t *testing.T) (*vfs.MemFS, map[string][]string) {
 	disk := testdisk.New()
 	db, err := openOn(disk, &readFaultOptions)

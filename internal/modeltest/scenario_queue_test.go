@@ -13,8 +13,8 @@ import (
 	"github.com/braidstream/braid/queue"
 )
 
-// Commands of scenarios about queues. Receipts are called r1, r2 and so on, in the order in
-// which they were received.
+// Commands of scenarios about queues. Receipts are called r1, r2 and so on, in the order in which
+// they were received.
 
 // queueCommands are the commands whose first word is the name of a queue.
 var queueCommands = []string{
@@ -69,7 +69,7 @@ func (s *scenario) runOnQueue(command, name string, plain []string, args map[str
 		}
 		return fmt.Sprintf("%d\n", n)
 	}
-	s.t.Fatalf("there is no command %q", command)
+	s.t.Fatalf("unknown command %q", command)
 	return ""
 }
 
@@ -85,8 +85,8 @@ func (s *scenario) setQueue(o *queue.Options, args map[string]string) {
 	}
 }
 
-// receive receives so many records, without a wait unless there is one in args. What an
-// exchange acknowledges comes after the number.
+// receive receives the given number of records, and waits only if args has a wait. The records that
+// an exchange acknowledges come after the number.
 func (s *scenario) receive(q *queue.Queue, command string, plain []string, args map[string]string) string {
 	o := &queue.ReceiveOptions{Wait: -1}
 	if args["wait"] != "" {
@@ -120,7 +120,7 @@ func (s *scenario) receive(q *queue.Queue, command string, plain []string, args 
 	return out.String()
 }
 
-// receipts returns those of the names.
+// receipts returns the receipts with these names.
 func (s *scenario) receipts(names []string) (all []queue.Receipt) {
 	for _, name := range names {
 		i, _ := strings.CutPrefix(name, "r")
@@ -129,7 +129,7 @@ func (s *scenario) receipts(names []string) (all []queue.Receipt) {
 	return all
 }
 
-// settled shows the error of a call with receipts: each refused one by its name.
+// settled formats the error of a call with receipts: each refused one by its name.
 func (s *scenario) settled(err error) string {
 	var refused *queue.ReceiptsError
 	if !errors.As(err, &refused) {

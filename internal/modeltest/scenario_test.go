@@ -71,7 +71,7 @@ func runScenario(t *testing.T, text string) string {
 			out.WriteString(line + "\n")
 			answering = false
 		case !answering:
-			t.Fatalf("what is this? %q", line)
+			t.Fatalf("unexpected line %q", line)
 		}
 	}
 	return out.String()
@@ -104,7 +104,7 @@ func (s *scenario) open(args map[string]string) string {
 	return ""
 }
 
-// failed shows an error by its class and its text.
+// failed formats an error as its class and its text.
 func (s *scenario) failed(err error) string {
 	text := err.Error()
 	for number, label := range s.labels {
@@ -125,7 +125,7 @@ func (s *scenario) failed(err error) string {
 			names = append(names, name)
 		}
 	}
-	require.Len(s.t, names, 1, "an error is of one class: %v", err)
+	require.Len(s.t, names, 1, "an error has one class: %v", err)
 	return fmt.Sprintf("%s: %s\n", names[0], text)
 }
 
@@ -147,7 +147,7 @@ func (s *scenario) run(words []string) string {
 		return s.open(args)
 	case "close":
 		return s.done(s.db.Close())
-	case "crash": // the power is cut: what was not synced is gone
+	case "crash": // a power cut: unsynced data is lost
 		disk := s.disk.CrashClone(vfs.CrashCloneCfg{})
 		_ = s.db.Close()
 		s.disk = disk
@@ -235,7 +235,7 @@ func (s *scenario) runOn(stream *braid.Stream, command string, plain []string, a
 	case "describe":
 		return s.describe(stream)
 	}
-	s.t.Fatalf("there is no command %q", command)
+	s.t.Fatalf("unknown command %q", command)
 	return ""
 }
 
@@ -282,7 +282,7 @@ func (s *scenario) capacity(args map[string]string) (capacity braid.Capacity) {
 	return capacity
 }
 
-// put puts entries, given as key=data, at the hash key of args if there is one.
+// put puts entries, given as key=data, at the hash key of args if it has one.
 func (s *scenario) put(stream *braid.Stream, puts []string, args map[string]string) string {
 	var entries []braid.Entry
 	for _, word := range puts {
@@ -317,8 +317,7 @@ func (s *scenario) put(stream *braid.Stream, puts []string, args map[string]stri
 	return out.String()
 }
 
-// position reads a position: TRIM_HORIZON, LATEST, AT:#1, AFTER:#1, or TIME:-1h
-// from now.
+// position parses a position: TRIM_HORIZON, LATEST, AT:#1, AFTER:#1, or TIME:-1h, relative to now.
 func (s *scenario) position(text string) braid.Position {
 	kind, what, _ := strings.Cut(text, ":")
 	switch kind {
@@ -335,7 +334,7 @@ func (s *scenario) position(text string) braid.Position {
 		require.NoError(s.t, err)
 		return braid.AtTime(time.Now().Add(d))
 	}
-	s.t.Fatalf("there is no position %q", text)
+	s.t.Fatalf("unknown position %q", text)
 	return braid.Position{}
 }
 

@@ -17,8 +17,7 @@ import (
 	"github.com/braidstream/braid/internal/childtest"
 )
 
-// diskBytes returns the space that the files of a directory take on the disk, also
-// what was asked for ahead of their bytes.
+// diskBytes returns the disk space of the files in a directory, including preallocated space.
 func diskBytes(t *testing.T, dir string) (n int64) {
 	t.Helper()
 	require.NoError(t, filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {
@@ -26,7 +25,7 @@ func diskBytes(t *testing.T, dir string) (n int64) {
 			return err
 		}
 		info, err := entry.Info()
-		if errors.Is(err, fs.ErrNotExist) { // the database has removed it since
+		if errors.Is(err, fs.ErrNotExist) { // the database has removed it
 			return nil
 		}
 		if err == nil && info.Mode().IsRegular() {
@@ -37,7 +36,7 @@ func diskBytes(t *testing.T, dir string) (n int64) {
 	return n
 }
 
-// A database takes about the space of what is in it.
+// A database takes about as much space as its content.
 func TestASmallDatabaseTakesLittleSpace(t *testing.T) {
 	dir := t.TempDir()
 	db, err := braid.Open(dir, nil)
@@ -54,12 +53,12 @@ func TestASmallDatabaseTakesLittleSpace(t *testing.T) {
 	require.Less(t, diskBytes(t, dir), int64(1<<20), "closed")
 	db, err = braid.Open(dir, nil)
 	require.NoError(t, err)
-	require.Less(t, diskBytes(t, dir), int64(1<<20), "opened again")
+	require.Less(t, diskBytes(t, dir), int64(1<<20), "reopened")
 	require.NoError(t, db.Close())
 }
 
-// With default options a small volume can be filled, read, trimmed and filled again,
-// and a database that is closed or given up on a full one can be opened and trimmed.
+// With default options a small volume can be filled, read, trimmed and filled again, and a database
+// that was closed or abandoned on a full volume can be opened and trimmed.
 func TestASmallVolume(t *testing.T) {
 	for _, mib := range []int{16, 32, 64} {
 		t.Run(fmt.Sprint(mib, " MiB"), func(t *testing.T) {
@@ -71,7 +70,7 @@ func TestASmallVolume(t *testing.T) {
 func smallVolume(t *testing.T, mib int) {
 	dir := t.TempDir()
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%dm", mib)); err != nil {
-		t.Skip("mounting a small file system takes a privilege: ", err)
+		t.Skip("mounting a small file system requires a privilege:  ", err)
 	}
 	defer func() { require.NoError(t, syscall.Unmount(dir, syscall.MNT_DETACH)) }()
 	db, err := braid.Open(filepath.Join(dir, "db"), nil)
@@ -79,7 +78,7 @@ func smallVolume(t *testing.T, mib int) {
 	s, err := db.CreateStream(t.Context(), "s", nil)
 	require.NoError(t, err)
 	data := make([]byte, 100_000)
-	random := rand.NewChaCha8([32]byte{}) // tables compress what is not random
+	random := rand.NewChaCha8([32]byte{}) // random, since tables are compressed
 	fill := func() (acked int) {
 		for {
 			_, _ = random.Read(data)
@@ -93,7 +92,7 @@ func smallVolume(t *testing.T, mib int) {
 			}
 			acked++
 			if acked*len(data) > 1<<30 {
-				t.Fatal("a small volume has taken 1 GiB")
+				t.Fatal("a small volume accepted 1 GiB")
 			}
 		}
 	}
@@ -120,7 +119,7 @@ func smallVolume(t *testing.T, mib int) {
 			require.Equal(t, records, again)
 		}
 		require.NoError(t, s.Trim(t.Context(), braid.Latest()))
-		for { // space is returned in the background
+		for { // space is reclaimed in the background
 			_, err := s.PutRecord(t.Context(), "k", data)
 			if err == nil {
 				break
@@ -130,7 +129,7 @@ func smallVolume(t *testing.T, mib int) {
 		}
 	}
 	t.Logf("%d records of 100 kB were put", total)
-	// How much is put depends on how soon full memtables become tables.
+	// The total depends on how soon full memtables become tables.
 	require.Greater(t, total*len(data), mib<<19, "a sixth of the volume, each time, even on a busy machine")
 	require.NoError(t, db.Metrics().Failed)
 	require.NoError(t, db.Close())

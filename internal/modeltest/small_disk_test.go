@@ -14,7 +14,7 @@ import (
 	"github.com/braidstream/braid/internal/testdisk"
 )
 
-// Whatever is refused for want of space says what is missing and who asks for it.
+// An error for lack of space says what is missing and which limit requires it.
 func TestAFullDiskSaysWhatIsMissing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := testdisk.New()
@@ -37,7 +37,7 @@ func TestAFullDiskSaysWhatIsMissing(t *testing.T) {
 		require.NoError(t, db.Close())
 
 		free(40 << 20)
-		db, err = openOn(disk, nil) // so that one can trim
+		db, err = openOn(disk, nil) // a full disk is not refused: streams can be trimmed
 		require.NoError(t, err)
 		s, err = db.Stream("s")
 		require.NoError(t, err)

@@ -18,9 +18,9 @@ import (
 	"github.com/braidstream/braid/internal/testdisk"
 )
 
-// Without an fsync a disk that hangs keeps no put waiting until something has to be written
-// first. Then each call ends with its context: the one that made the commit, and those behind
-// it. What was acknowledged is there when the disk goes on, in its order.
+// Without an fsync, a stalled disk blocks puts only if something must be written first. Then each
+// call ends with its context: the one that runs the commit, and those behind it. Acknowledged
+// records exist when the disk continues, in their order.
 func TestPutsWithoutFsyncOnAStalledDisk(t *testing.T) {
 	for _, durability := range []braid.Durability{braid.Interval, braid.NoSync} {
 		for _, due := range []bool{false, true} {
@@ -31,7 +31,7 @@ func TestPutsWithoutFsyncOnAStalledDisk(t *testing.T) {
 	}
 }
 
-// putsOnAStalledDisk stalls the disk when the next put takes an fsync, since it reserves numbers
+// putsOnAStalledDisk stalls the disk when the next put needs an fsync, since it reserves counters
 // for a second, or when none does: no time passes meanwhile.
 func putsOnAStalledDisk(t *testing.T, durability braid.Durability, due bool) {
 	d := testdisk.On(vfs.NewMem())
@@ -45,7 +45,7 @@ func putsOnAStalledDisk(t *testing.T, durability braid.Durability, due bool) {
 	put := func() error {
 		n := next
 		next++
-		synctest.Wait() // the committer is asleep, or held
+		synctest.Wait() // the committer sleeps, or is held
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		result := make(chan error, 1)
@@ -72,16 +72,16 @@ func putsOnAStalledDisk(t *testing.T, durability braid.Durability, due bool) {
 		err = put()
 	}
 	require.ErrorIs(t, err, context.Canceled)
-	require.Len(t, unknown, 1, "it is on its way")
+	require.Len(t, unknown, 1, "it is being committed")
 	if due {
 		require.Empty(t, acknowledged)
 	} else {
-		require.Greater(t, len(acknowledged), 5, "all that needed memory only")
+		require.Greater(t, len(acknowledged), 5, "all puts that needed memory only")
 	}
 	for range 3 {
 		require.ErrorIs(t, put(), context.Canceled)
 	}
-	require.Len(t, unknown, 1, "those behind it were refused")
+	require.Len(t, unknown, 1, "the puts behind it were refused")
 	release()
 	require.NoError(t, put())
 	require.NoError(t, db.Close())

@@ -16,17 +16,17 @@ import (
 	"github.com/braidstream/braid/queue"
 )
 
-// stalledQueue is a queue on a disk that stalls: of 20 records, 4 are in flight, 2 are dead
+// stalledQueue is a queue on a disk that stalls: of its 20 records, 4 are in flight, 2 are dead,
 // and one of these is in flight.
 type stalledQueue struct {
 	db       *braid.DB
 	q        *queue.Queue
-	receipts []queue.Receipt // of those that are in flight
-	letter   queue.Receipt   // of the dead letter that is
+	receipts []queue.Receipt // of the records in flight
+	letter   queue.Receipt   // of the dead letter in flight
 }
 
-// stalledQueueCalls are all calls of a queue that take a context. Those with changes set
-// change what the queue has.
+// stalledQueueCalls are all methods of a queue that take a context. Those with changes set change
+// the queue.
 var stalledQueueCalls = map[string]struct {
 	changes bool
 	do      func(ctx context.Context, s *stalledQueue) error
@@ -90,7 +90,7 @@ var stalledQueueCalls = map[string]struct {
 	}},
 }
 
-// newStalledQueue makes the queue, and opens it again. Unless loaded is set nothing of it is in
+// newStalledQueue creates the queue, and reopens it. Unless loaded is set, nothing of it is in
 // memory.
 func newStalledQueue(t *testing.T, d *testdisk.Disk, loaded bool) *stalledQueue {
 	t.Helper()
@@ -127,15 +127,15 @@ func newStalledQueue(t *testing.T, d *testdisk.Disk, loaded bool) *stalledQueue 
 	return s
 }
 
-// counts returns what a queue has.
+// counts returns the queue's counts.
 func (s *stalledQueue) counts(t *testing.T, q *queue.Queue) []int64 {
 	d, err := q.Describe(t.Context())
 	require.NoError(t, err)
 	return []int64{d.Visible, d.InFlight, d.Delayed, d.Held, d.Dead, d.DeadInFlight}
 }
 
-// Every call of a queue ends with its context while the disk holds every operation. One that
-// was refused has changed nothing, and one that has succeeded has.
+// Every call of a queue ends with its context while the disk holds every operation. One that was
+// refused has changed nothing; one that succeeded has.
 func TestEveryCallOfAQueueEndsWithItsContextOnAStalledDisk(t *testing.T) {
 	before := []int64{14, 4, 0, 0, 2, 1}
 	for name, call := range stalledQueueCalls {
@@ -157,7 +157,7 @@ func TestEveryCallOfAQueueEndsWithItsContextOnAStalledDisk(t *testing.T) {
 				if err != nil {
 					require.ErrorIs(t, err, context.Canceled)
 				}
-				require.Equal(t, "s", s.q.Options().Stream) // what takes no context waits for nothing
+				require.Equal(t, "s", s.q.Options().Stream) // a method without a context never waits
 				release()
 				if behind {
 					require.NoError(t, <-put)

@@ -21,14 +21,13 @@ import (
 	"github.com/braidstream/braid/internal/testdisk"
 )
 
-// These tests prove that a call ends with its context while the disk holds every
-// operation, and that nothing is lost or stuck when the disk goes on. They wait
-// for signals only: Pebble holds mutexes while it waits for the disk, so that a
-// bubble's clock would stand still.
+// These tests prove that a call ends with its context while the disk holds every operation, and
+// that nothing is lost or stuck when the disk continues. They wait for signals only: Pebble holds
+// mutexes while it waits for the disk, which would stop a bubble's clock.
 
 func everything(testdisk.Op) bool { return true }
 
-// askedContext tells when somebody waits for its end.
+// askedContext signals when somebody waits for its end.
 type askedContext struct {
 	context.Context
 	once  sync.Once
@@ -40,8 +39,8 @@ func (c *askedContext) Done() <-chan struct{} {
 	return c.Context.Done()
 }
 
-// endWhileWaiting makes a call, ends its context when it waits for that or for
-// the disk, and returns the call's error.
+// endWhileWaiting makes a call, ends its context when the call waits for it or for the disk, and
+// returns the call's error.
 func endWhileWaiting(t *testing.T, d *testdisk.Disk, call func(context.Context) error) error {
 	t.Helper()
 	inner, cancel := context.WithCancel(t.Context())
@@ -192,7 +191,7 @@ func stalledCalls(target string) map[string]func(context.Context, *braid.DB, *br
 	}
 }
 
-// newStallDB makes a database whose records lie in tables that are not cached.
+// newStallDB makes a database whose records are in tables that are not cached.
 func newStallDB(t *testing.T, d *testdisk.Disk, dir string, durability braid.Durability) (*braid.DB, *braid.Stream, *braid.Shard) {
 	t.Helper()
 	ring, err := braid.NewKeyRing(map[string][]byte{"key": make([]byte, 32)})
@@ -234,19 +233,19 @@ func endsWithItsContext(
 ) {
 	d := testdisk.On(vfs.NewMem())
 	db, s, sh := newStallDB(t, d, "/db", durability)
-	last := sh.Describe() // the calls that ask for it find it cached or not
+	last := sh.Describe() // some calls need it; it may be cached or not
 	require.Positive(t, last.Records)
 	release := d.Hold(everything)
 	put := make(chan error, 1)
 	if behind {
 		go func() { _, err := s.PutRecord(t.Context(), "k", []byte("held")); put <- err }()
-		<-d.Held() // even without fsync: it is the first put, which reserves numbers
+		<-d.Held() // even without fsync: the first put reserves counters
 	}
 	err := endWhileWaiting(t, d, func(ctx context.Context) error { return call(ctx, db, s, sh) })
 	if err != nil {
 		require.ErrorIs(t, err, context.Canceled)
 	}
-	// What takes no context waits for nothing.
+	// Methods without a context never wait.
 	require.NotNil(t, db.Streams())
 	require.NotEmpty(t, s.Shards())
 	require.NoError(t, db.Metrics().Failed)
@@ -260,8 +259,8 @@ func endsWithItsContext(
 	require.NoError(t, db.Close())
 }
 
-// A loop over records that is left while the disk holds the page ahead of it returns at
-// once, though no context ends; and Close waits for what it leaves behind.
+// A loop over records that is left while the disk holds the page ahead of it returns at once,
+// though no context ends; Close waits for that read.
 func TestALoopIsLeftAtOnceOnAStalledDisk(t *testing.T) {
 	for _, ofStream := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -285,7 +284,7 @@ func TestALoopIsLeftAtOnceOnAStalledDisk(t *testing.T) {
 			s, err = db.Stream("long")
 			require.NoError(t, err)
 			table, _, at := placeOf(t, mem, middle)
-			release := d.Hold(func(op testdisk.Op) bool { // records, and not what Pebble reads at the table's end
+			release := d.Hold(func(op testdisk.Op) bool { // of records, not of the table's footer and index
 				behind := op.Offset - int64(at)
 				return op.Path == table && op.Kind == errorfs.OpFileReadAt && 0 < behind && behind < 100_000
 			})
@@ -297,7 +296,7 @@ func TestALoopIsLeftAtOnceOnAStalledDisk(t *testing.T) {
 			for _, err := range loop {
 				require.NoError(t, err)
 				n++
-				synctest.Wait() // what is read ahead has been read, or is held
+				synctest.Wait() // pages are read ahead, or held
 				select {
 				case <-d.Held():
 					held = true
@@ -319,8 +318,7 @@ func TestALoopIsLeftAtOnceOnAStalledDisk(t *testing.T) {
 	}
 }
 
-// Close of a database whose disk stalls gives it up when its context ends, at each
-// kind of operation.
+// Close of a database on a stalled disk gives up when its context ends, at each kind of operation.
 func TestCloseContextOnAStalledDisk(t *testing.T) {
 	kinds := map[string]func(testdisk.Op) bool{
 		"everything": everything,
@@ -334,7 +332,7 @@ func TestCloseContextOnAStalledDisk(t *testing.T) {
 				dir := t.TempDir()
 				childtest.Run(t, func(t *testing.T) {
 					d := testdisk.Over(vfs.Default)
-					vfs.Default = d // so that the directory is locked, as with no other file system
+					vfs.Default = d // only on the default file system is the directory locked
 					opts := &braid.Options{MemtableBytes: 1 << 20}
 					db, err := braid.Open(dir, opts)
 					require.NoError(t, err)
@@ -384,8 +382,8 @@ func TestCloseContextOnAStalledDisk(t *testing.T) {
 	}
 }
 
-// lockedStill opens the directory while the file system is held, past what looks
-// for a database in it.
+// lockedStill opens the directory while the file system is held, except for the check whether it
+// contains a database.
 func lockedStill(dir string, opts *braid.Options) (*braid.DB, error) {
 	held := vfs.Default
 	defer func() { vfs.Default = held }()
@@ -393,8 +391,8 @@ func lockedStill(dir string, opts *braid.Options) (*braid.DB, error) {
 	return braid.Open(dir, opts)
 }
 
-// A backup whose context ends while any one of its operations is held returns, and
-// can be made again, to the same directory.
+// A backup whose context ends while any one of its operations is held returns, and can be repeated
+// to the same directory.
 func TestBackupOnAStalledDisk(t *testing.T) { synctest.Test(t, backupOnAStalledDisk) }
 
 func backupOnAStalledDisk(t *testing.T) {
@@ -412,7 +410,7 @@ func backupOnAStalledDisk(t *testing.T) {
 		err := endWhenHeld(t, d, func(ctx context.Context) error { return db.Backup(ctx, "/backup", nil) })
 		if err == nil {
 			release()
-			require.Greater(t, index, 20, "the sweep has reached few operations")
+			require.Greater(t, index, 20, "the sweep reached too few operations")
 			break
 		}
 		require.ErrorIs(t, err, context.Canceled)
@@ -427,7 +425,7 @@ func backupOnAStalledDisk(t *testing.T) {
 	require.NoError(t, db.Close())
 }
 
-// endWhenHeld makes a call and ends its context when the disk holds an operation.
+// endWhenHeld makes a call, and ends its context when the disk holds an operation.
 func endWhenHeld(t *testing.T, d *testdisk.Disk, call func(context.Context) error) error {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -443,8 +441,8 @@ func endWhenHeld(t *testing.T, d *testdisk.Disk, call func(context.Context) erro
 	return <-result
 }
 
-// A reader that looks for the end of damage returns when its context ends, at
-// whichever of its reads the disk stalls.
+// A reader that looks for the end of damage returns when its context ends, whichever of its reads
+// the disk stalls.
 func TestAReaderOfDamageEndsWithItsContextOnAStalledDisk(t *testing.T) {
 	random := rand.New(rand.NewPCG(8, 8))
 	mem := vfs.NewMem()
@@ -483,14 +481,14 @@ func TestAReaderOfDamageEndsWithItsContextOnAStalledDisk(t *testing.T) {
 		require.NoError(t, db.Close())
 		if !errors.Is(err, context.Canceled) {
 			require.ErrorIs(t, err, braid.ErrCorrupt)
-			require.Greater(t, index, 3, "the sweep has reached few reads")
+			require.Greater(t, index, 3, "the sweep reached too few reads")
 			return
 		}
 	}
 }
 
-// A read that the disk holds, and whose caller has gone, keeps no commit waiting, even
-// though it shares its snapshot with the commit.
+// A read that the disk holds, and whose caller has left, blocks no commit, even though it shares
+// its snapshot with the commit.
 func TestAHeldReadKeepsNoCommitWaiting(t *testing.T) {
 	ctx := t.Context()
 	d := testdisk.On(vfs.NewMem())

@@ -21,11 +21,10 @@ import (
 	"github.com/braidstream/braid/queue"
 )
 
-// TestVerifyFindsNothingWhileEverythingHappens: a database is verified again and again
-// while records are put, encrypted and not, trimmed and reclaimed in epochs that are as
-// small as can be, while shards are split and merged, streams come and go under the same
-// names, workers take leases and store checkpoints, queues hand out records and are
-// deleted, transactions write keys, and backups are made, and verified as well. Nothing is
+// A database is verified again and again while records are put, encrypted and not, trimmed, and
+// reclaimed in the smallest possible epochs; shards are split and merged; streams are deleted and
+// created under the same names; workers take leases and store checkpoints; queues deliver records
+// and are deleted; transactions write keys; and backups are made, and verified as well. Nothing is
 // damaged, so nothing may be found.
 func TestVerifyFindsNothingWhileEverythingHappens(t *testing.T) {
 	for name, dir := range map[string]string{"memory": braid.InMemory, "disk": t.TempDir()} {
@@ -44,7 +43,7 @@ func TestVerifyFindsNothingWhileEverythingHappens(t *testing.T) {
 	}
 }
 
-// verifyRun is a database that is in use, and verified meanwhile.
+// verifyRun is a database that is verified while it is in use.
 type verifyRun struct {
 	t       *testing.T
 	db      *braid.DB
@@ -52,7 +51,7 @@ type verifyRun struct {
 	copies  atomic.Int64
 }
 
-// run verifies the database so often, and keeps it in use until then.
+// run verifies the database rounds times, and keeps it in use until then.
 func (v *verifyRun) run(rounds int) {
 	ctx, stop := context.WithCancel(v.t.Context())
 	open := func() (*braid.Stream, error) {
@@ -64,7 +63,7 @@ func (v *verifyRun) run(rounds int) {
 			random := rand.New(rand.NewPCG(seed, 8))
 			for ctx.Err() == nil {
 				err := do(random)
-				if err != nil && ctx.Err() == nil && !errors.Is(err, braid.ErrStreamNotFound) { // it was deleted under its user
+				if err != nil && ctx.Err() == nil && !errors.Is(err, braid.ErrStreamNotFound) { // the stream was deleted meanwhile
 					v.t.Error(err)
 					return
 				}
@@ -94,7 +93,7 @@ func (v *verifyRun) run(rounds int) {
 		if err != nil {
 			return err
 		}
-		if len(s.Shards()) > 100 { // closed ones stay for a day
+		if len(s.Shards()) > 100 { // closed ones remain for a day
 			queues, err := queue.List(ctx, v.db, "s")
 			for _, q := range queues {
 				if deleted := q.Delete(ctx); !errors.Is(deleted, queue.ErrQueueNotFound) {
@@ -104,7 +103,7 @@ func (v *verifyRun) run(rounds int) {
 			if err == nil {
 				err = v.db.DeleteStream(ctx, "s")
 			}
-			if errors.Is(err, braid.ErrStreamInUse) { // there is a new one
+			if errors.Is(err, braid.ErrStreamInUse) { // a new stream exists
 				return nil
 			}
 			return err
@@ -170,7 +169,7 @@ func (v *verifyRun) run(rounds int) {
 	require.NoError(v.t, err)
 	users.Go(func() { _ = w.Run(ctx) })
 
-	for seed := range uint64(2) { // queues receive, settle, lapse, and come and go under the same names
+	for seed := range uint64(2) { // queues receive, settle, let receipts lapse, and are deleted and created under the same names
 		forever(8+seed, func(random *rand.Rand) error {
 			q, err := queue.Open(ctx, v.db, fmt.Sprint("queue-", random.IntN(3)), &queue.Options{
 				Stream: []string{"s", "secret"}[random.IntN(2)], Start: braid.TrimHorizon(),
@@ -202,7 +201,7 @@ func (v *verifyRun) run(rounds int) {
 	dir := filepath.Join(v.t.TempDir(), "copy")
 	forever(7, func(*rand.Rand) error { // each copy is of one moment
 		if err := v.db.Backup(ctx, dir, &braid.BackupOptions{Verify: true}); err != nil {
-			return fmt.Errorf("of the copy: %w", err)
+			return fmt.Errorf("verify the copy: %w", err)
 		}
 		v.copies.Add(1)
 		return os.RemoveAll(dir)

@@ -1,17 +1,17 @@
-// Grow is one program for a directory and for Amazon Kinesis. It puts the orders that it reads
-// to a stream, and a worker writes an invoice for each. Begin on one machine:
+// Grow is a program that runs on a local directory or on Amazon Kinesis. It reads orders, puts
+// them to a stream, and a worker writes an invoice for each. Begin on one machine:
 //
 //	go run ./examples/grow -dir data < orders.txt
 //
-// When that is not enough, start as many as there is work for with
+// When that is not enough, start as many processes as you need with
 //
 //	go run ./examples/grow -region eu-central-1 < orders.txt
 //
-// A line of the input is an order: its id, the customer, and the amount, divided by spaces. On
-// AWS, the stream "orders" must be there, and a DynamoDB table "invoices" whose key is "id". The
-// worker makes its own table for leases and checkpoints.
+// A line of the input is an order: its ID, the customer, and the amount, separated by spaces. On
+// AWS, the stream "orders" must exist, and a DynamoDB table "invoices" whose key is "id". The
+// worker creates its own table for leases and checkpoints.
 //
-// openDirectory and openKinesis are all that differs.
+// Only openDirectory and openKinesis differ.
 package main
 
 import (
@@ -63,8 +63,8 @@ func main() {
 	}
 }
 
-// environment has the credentials of the process. With the SDK's package config, clients are
-// made from config.LoadDefaultConfig instead, which finds them elsewhere too.
+// environment has the credentials of the process. With the SDK's package config, use
+// config.LoadDefaultConfig instead, which also finds them elsewhere.
 var environment = aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 	return aws.Credentials{
 		AccessKeyID:     os.Getenv("AWS_ACCESS_KEY_ID"),
@@ -73,24 +73,24 @@ var environment = aws.CredentialsProviderFunc(func(context.Context) (aws.Credent
 	}, nil
 })
 
-// platform is where the program works.
+// platform is the program's environment.
 type platform struct {
 	orders interface {
 		PutRecordWait(ctx context.Context, partitionKey string, data []byte) (braid.PutResult, error)
 	}
 
-	// What a worker reads, and where its leases are. Either db is set, or the others.
+	// The records that a worker reads, and its leases. Either db is set, or the others.
 	db     *braid.DB
 	source consumer.Source
 	leases consumer.LeaseStore
 
-	// save stores an invoice under the id of its order. To store it again changes nothing.
+	// save stores an invoice under the ID of its order. Storing it again changes nothing.
 	save func(ctx context.Context, id, invoice string) error
 
 	close func() error
 }
 
-// openDirectory has everything in one database.
+// openDirectory keeps everything in one database.
 func openDirectory(ctx context.Context, dir string) (*platform, error) {
 	db, err := braid.Open(dir, nil)
 	if err != nil {
@@ -106,7 +106,7 @@ func openDirectory(ctx context.Context, dir string) (*platform, error) {
 	return &platform{orders: orders, db: db, save: save, close: db.Close}, nil
 }
 
-// openKinesis has the orders in Kinesis, and leases, checkpoints and invoices in DynamoDB, for
+// openKinesis keeps the orders in Kinesis, and leases, checkpoints and invoices in DynamoDB, for
 // any number of processes on any number of machines.
 func openKinesis(ctx context.Context, streams *kinesis.Client, tables *dynamodb.Client) (*platform, error) {
 	source, err := awskinesis.NewSource(streams, nil)
@@ -164,7 +164,7 @@ func run(ctx context.Context, p *platform, in io.Reader, out io.Writer) error {
 	return err
 }
 
-// take puts an order for each line. The orders of a customer stay in their order.
+// take puts an order for each line. A customer's orders stay in order.
 func (p *platform) take(ctx context.Context, in io.Reader) (n int, err error) {
 	for lines := bufio.NewScanner(in); ; n++ {
 		if !lines.Scan() {
@@ -180,9 +180,9 @@ func (p *platform) take(ctx context.Context, in io.Reader) (n int, err error) {
 	}
 }
 
-// invoice writes an invoice for each order. A batch comes again after a failure or a crash, and
-// Kinesis may have an order twice whose answer was lost. Neither makes a second invoice, since
-// the order has brought its id.
+// invoice writes an invoice for each order. A batch is delivered again after a failure or a crash,
+// and if an answer of Kinesis was lost, an order may be stored there twice. Neither makes a second
+// invoice, since its ID is that of the order.
 func (p *platform) invoice(ctx context.Context, batch *consumer.Batch) error {
 	for _, r := range batch.Records {
 		fields := strings.Fields(string(r.Data))

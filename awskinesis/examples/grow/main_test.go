@@ -15,8 +15,8 @@ import (
 	"github.com/braidstream/braid/kinesisapi/kinesistest"
 )
 
-// shop runs the program three times, each time with orders that it has not had and some that it
-// has, and requires that each of them has one invoice.
+// shop runs the program three times, each time with some new orders and some that it already has,
+// and requires exactly one invoice for each.
 func shop(t *testing.T, open func() (*platform, error), invoices func() map[string]string) {
 	t.Helper()
 	want := make(map[string]string)
@@ -29,7 +29,7 @@ func shop(t *testing.T, open func() (*platform, error), invoices func() map[stri
 			if err := save(ctx, id, invoice); err != nil {
 				return err
 			}
-			if saves.Add(1) == 7 { // in the middle of a batch, or behind it
+			if saves.Add(1) == 7 { // in the middle of a batch, or after it
 				return fmt.Errorf("order %s: the answer was lost", id)
 			}
 			return nil
@@ -74,7 +74,7 @@ func TestOnKinesis(t *testing.T) {
 		kit, tables := kinesistest.New(t, kinesistest.Stream("orders", 3)), dynamotest.New()
 		tables.AddTable("invoices", "id")
 		shop(t, func() (*platform, error) {
-			kit.DropAfter("PutRecords", 2) // which stores orders twice
+			kit.DropAfter("PutRecords", 2) // these orders are stored twice
 			kit.FailEntries("ProvisionedThroughputExceededException", 0)
 			return openKinesis(t.Context(), kit.Kinesis(), tables.Client())
 		}, func() map[string]string {

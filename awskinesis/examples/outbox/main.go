@@ -1,11 +1,11 @@
 // Outbox shows a transactional outbox in front of Kinesis. A shop accepts orders: the order and
 // the event about it are one commit, in a database beside the program. A forwarder puts the
-// events to Kinesis, whether the link is up or not, and whatever happens to the program.
+// events to Kinesis when the link is up, even after the program was stopped or has crashed.
 //
 //	go run ./examples/outbox
 //
-// Kinesis is one in this process, by a link that the program cuts. For that of AWS, make the
-// client by kinesis.NewFromConfig(cfg); nothing else changes.
+// Here Kinesis is a server in this process, behind a link that the program cuts. For AWS, make
+// the client with kinesis.NewFromConfig(cfg); nothing else changes.
 package main
 
 import (
@@ -34,8 +34,7 @@ func main() {
 	}
 }
 
-// run is the whole demonstration: two lives of the shop, the first of which never reaches
-// Kinesis.
+// run is the whole demonstration: the shop runs twice, and the first run never reaches Kinesis.
 func run(ctx context.Context, out io.Writer) (err error) {
 	dir, err := os.MkdirTemp("", "braid-outbox-")
 	if err != nil {
@@ -46,7 +45,7 @@ func run(ctx context.Context, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	defer far.Close() // it was only in memory
+	defer far.Close() // it is only in memory
 	events, err := far.CreateStream(ctx, "order-events", &braid.StreamOptions{Shards: 2})
 	if err != nil {
 		return err
@@ -59,7 +58,7 @@ func run(ctx context.Context, out io.Writer) (err error) {
 	link := &link{to: service.Client()}
 	client := kinesis.New(kinesis.Options{Region: "us-east-1", Credentials: anybody, HTTPClient: link})
 
-	// The first life: the link is down all the time, and orders are accepted.
+	// The first run: the link is down all the time, and orders are accepted.
 	if err := live(ctx, dir, client, func(ctx context.Context, s *shop) error {
 		link.cut.Store(true)
 		for n := range orders / 2 {
@@ -75,7 +74,7 @@ func run(ctx context.Context, out io.Writer) (err error) {
 	}
 	fmt.Fprintf(out, "The program has ended. Kinesis has %d events.\n", events.Describe().Records)
 
-	// The second life goes on where the first one was, and so does the link.
+	// The second run continues where the first one stopped, and so does the link.
 	if err := live(ctx, dir, client, func(ctx context.Context, s *shop) error {
 		link.cut.Store(false)
 		for n := orders / 2; n < orders; n++ {
@@ -113,7 +112,7 @@ type shop struct {
 	forwarder *awskinesis.Forwarder
 }
 
-// live is what the main function of such a program does, with work in between.
+// live is the main function of such a program, with work in the middle.
 func live(ctx context.Context, dir string, client awskinesis.KinesisClient, work func(context.Context, *shop) error) (err error) {
 	db, err := braid.Open(dir, nil)
 	if err != nil {
@@ -129,7 +128,7 @@ func live(ctx context.Context, dir string, client awskinesis.KinesisClient, work
 	}
 	defer func() { err = errors.Join(err, producer.Close(ctx)) }()
 	forwarder, err := awskinesis.NewForwarder(db, "outbox", producer, &awskinesis.ForwarderOptions{
-		MaxBytes: 1 << 30, // what the shop may be ahead of Kinesis
+		MaxBytes: 1 << 30, // how far the shop may be ahead of Kinesis
 	})
 	if err != nil {
 		return err
@@ -138,10 +137,10 @@ func live(ctx context.Context, dir string, client awskinesis.KinesisClient, work
 	go func() { ended <- forwarder.Run(ctx) }()
 	err = work(ctx, &shop{db, forwarder})
 
-	// What is on its way gets no time here; a service would give it some.
+	// Requests in flight get no time here; a service would give them some.
 	now, cancel := context.WithCancel(ctx)
 	cancel()
-	_ = forwarder.Stop(now) // it is the error of Run
+	_ = forwarder.Stop(now) // Run returns the same error
 	return errors.Join(err, <-ended)
 }
 
@@ -149,7 +148,7 @@ func live(ctx context.Context, dir string, client awskinesis.KinesisClient, work
 func (s *shop) accept(ctx context.Context, n int) error {
 	customer, event := fmt.Sprint("customer-", n%7), fmt.Append(nil, "order ", n)
 	if err := s.forwarder.Admit(ctx, len(customer)+len(event)); err != nil {
-		return err // the shop says that it is closed
+		return err // the shop is closed
 	}
 	return s.db.Update(ctx, func(tx *braid.Tx) error {
 		if err := tx.Set(fmt.Append(nil, "order/", n), []byte(customer)); err != nil {
@@ -165,10 +164,10 @@ func (s *shop) waiting(ctx context.Context) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return stream.Describe().Records, nil // as none was ever forwarded
+	return stream.Describe().Records, nil // none was ever forwarded
 }
 
-// check looks at what Kinesis has: all events, those of each customer in order.
+// check compares the records in Kinesis: all events, those of each customer in order.
 func check(ctx context.Context, out io.Writer, events *braid.Stream) error {
 	next := make(map[string]int)
 	for rec, err := range events.Records(ctx, braid.TrimHorizon()) {

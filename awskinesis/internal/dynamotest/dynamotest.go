@@ -1,5 +1,5 @@
-// Package dynamotest is a DynamoDB in the test's process, as far as a lease table and a table of
-// results need one.
+// Package dynamotest is DynamoDB in the test's process, as far as a lease table and a table of
+// results need it.
 package dynamotest
 
 import (
@@ -22,14 +22,14 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 )
 
-// Service is as much of DynamoDB as a lease table needs, over its protocol: the SDK's client and
-// the KCL talk to it. It has conditions and updates in both forms, that of expressions and the
-// one before them, which the KCL uses. Requests are served one after the other.
+// Service implements the part of DynamoDB that a lease table needs, over its protocol, for the
+// SDK's client and the KCL. It supports conditions and updates both as expressions and in the
+// legacy form, which the KCL uses. Requests are served one after the other.
 type Service struct {
 	mu     sync.Mutex // guards the fields below, and is held while a request is served
 	tables map[string]*table
 	calls  map[string]int // by operation
-	reads  float64        // units that they have cost
+	reads  float64        // units that they cost
 	writes float64
 	status string // of new tables and indexes; ACTIVE unless a test says otherwise
 	batch  int    // how many keys a BatchGetItem processes; 0 for all
@@ -37,14 +37,14 @@ type Service struct {
 	fail func(op string, in map[string]any) string // see SetFaults; nil for none
 }
 
-// Attribute is a value as the protocol has it, such as {"S": "text"}, and Item is a row.
+// Attribute is a value in the protocol's form, such as {"S": "text"}, and Item is a row.
 type (
 	Attribute = map[string]any
 	Item      = map[string]Attribute
 )
 
 type table struct {
-	created map[string]any // CreateTable's input, with what changed since
+	created map[string]any // CreateTable's input, with later changes
 	key     string
 	items   map[string]Item
 	pitr    bool
@@ -82,15 +82,16 @@ func (d *Service) RoundTrip(r *http.Request) (*http.Response, error) {
 
 const abort = 999 // the connection breaks
 
-// SetFaults has a function decide which requests fail. It is given the operation and the request: "" serves
-// it, an error's name returns that, and "abort" breaks the connection; "after " before these also serves it.
+// SetFaults sets a function that decides which requests fail, given the operation and the request.
+// It returns "" to serve the request, "abort" to break the connection, and otherwise the name of an
+// error to return. With the prefix "after ", the request is also served.
 func (d *Service) SetFaults(fail func(op string, in map[string]any) string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.fail = fail
 }
 
-// Count returns how often an operation was called, and forgets it.
+// Count returns how often an operation was called since the last Count.
 func (d *Service) Count(op string) int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -113,7 +114,7 @@ func (d *Service) Items(table string) map[string]Item {
 	return all
 }
 
-// Table returns what a table was created with, and what was changed since, nil if there is none.
+// Table returns the settings of a table as created and changed since, nil if it does not exist.
 func (d *Service) Table(name string) map[string]any {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -123,14 +124,14 @@ func (d *Service) Table(name string) map[string]any {
 	return maps.Clone(d.tables[name].created)
 }
 
-// HasBackups reports whether a table has backups of each point in time.
+// HasBackups reports whether point-in-time recovery is enabled for a table.
 func (d *Service) HasBackups(name string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.tables[name].pitr
 }
 
-// AddTable adds a table, unless there is one of that name, with the attribute that is its key.
+// AddTable adds a table with that key attribute, unless one of that name exists.
 func (d *Service) AddTable(name, key string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -149,7 +150,7 @@ func (d *Service) DropIndexes(name string) {
 	delete(d.tables[name].created, "GlobalSecondaryIndexes")
 }
 
-// SetStatus sets the status of tables and indexes that are made from now on.
+// SetStatus sets the status of tables and indexes that are created from now on.
 func (d *Service) SetStatus(status string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -163,15 +164,14 @@ func (d *Service) SetTableStatus(name, status string) {
 	d.tables[name].created["TableStatus"] = status
 }
 
-// SetBatch has a BatchGetItem process so many keys, and leave the others over.
+// SetBatch limits how many keys a BatchGetItem processes; it leaves the others unprocessed.
 func (d *Service) SetBatch(keys int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.batch = keys
 }
 
-// Costs returns the calls by operation, and the units that they have read and written, and begins
-// anew.
+// Costs returns the calls by operation and the units read and written since the last call of Costs.
 func (d *Service) Costs() (calls map[string]int, reads, writes float64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -180,13 +180,13 @@ func (d *Service) Costs() (calls map[string]int, reads, writes float64) {
 	return calls, reads, writes
 }
 
-// Put stores a row as if another program had.
+// Put stores a row as another program would.
 func (d *Service) Put(t testing.TB, table string, row Item) {
 	t.Helper()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.tables[table] == nil {
-		t.Fatalf("there is no table %q", table)
+		t.Fatalf("no table %q", table)
 	}
 	d.tables[table].items[Text(row[d.tables[table].key])] = maps.Clone(row)
 }
@@ -329,7 +329,7 @@ func (d *Service) update(t *table, in map[string]any) (map[string]any, error) {
 	return map[string]any{"TableDescription": d.describe(t)}, nil
 }
 
-// Activate makes what was being made usable.
+// Activate makes all tables and indexes that are being created usable.
 func (d *Service) Activate() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -373,7 +373,7 @@ func (d *Service) batchGet(in map[string]any) (map[string]any, error) {
 	return map[string]any{"Responses": responses, "UnprocessedKeys": left}, nil
 }
 
-// pageBytes is how much a Scan or a Query returns at most.
+// pageBytes is the most that a Scan or a Query returns.
 const pageBytes = 1 << 20
 
 func (d *Service) list(t *table, op string, in map[string]any) (map[string]any, error) {
@@ -487,7 +487,7 @@ func (d *Service) write(t *table, op string, in map[string]any) (map[string]any,
 	return map[string]any{}, nil
 }
 
-// legacyCondition checks what was there before expressions.
+// legacyCondition checks a condition in the form that preceded expressions.
 func legacyCondition(expected map[string]any, it Item) (bool, error) {
 	for name, condition := range expected {
 		c, _ := condition.(map[string]any)
@@ -506,7 +506,7 @@ func legacyCondition(expected map[string]any, it Item) (bool, error) {
 				return false, nil
 			}
 		default:
-			return false, fmt.Errorf("a condition that is not known here: %v", c)
+			return false, fmt.Errorf("unsupported condition: %v", c)
 		}
 	}
 	return true, nil
@@ -518,7 +518,7 @@ func legacyUpdate(updates map[string]any, it Item) error {
 		switch u["Action"] {
 		case "DELETE":
 			if u["Value"] != nil {
-				return fmt.Errorf("an update that is not known here: %v", u)
+				return fmt.Errorf("unsupported update: %v", u)
 			}
 			delete(it, name)
 		case "ADD":
@@ -564,13 +564,13 @@ func asAttribute(v any) Attribute {
 	return a
 }
 
-// Text returns the value of a text, "" of anything else.
+// Text returns the value of a string attribute, "" for any other type.
 func Text(a Attribute) string {
 	s, _ := a["S"].(string)
 	return s
 }
 
-// sizeOf is about how the service counts.
+// sizeOf returns approximately the size that the service counts.
 func sizeOf(it Item) (n int) {
 	for name, value := range it {
 		n += len(name) + sizeOfValue(value)
@@ -607,7 +607,7 @@ func sizeOfValue(value Attribute) (n int) {
 	return n
 }
 
-// readUnits is what a read of so many bytes costs.
+// readUnits returns the cost of reading that many bytes.
 func readUnits(in map[string]any, bytes int) float64 {
 	units := float64(max(1, (bytes+4095)/4096))
 	if in["ConsistentRead"] == true {

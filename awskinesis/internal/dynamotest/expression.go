@@ -18,8 +18,8 @@ func expressionOf(in map[string]any) *expression {
 
 var tokenPattern = regexp.MustCompile(`[#:]?[A-Za-z_][A-Za-z0-9_]*|<>|[()=,+-]`)
 
-// parser reads an expression from left to right. What it does not know is a panic with a
-// parseError.
+// parser reads an expression from left to right. It panics with a parseError at anything that it
+// does not support.
 type parser struct {
 	*expression
 	tokens []string
@@ -52,7 +52,7 @@ func (e *expression) condition(text string, it Item) (is bool, err error) {
 	return is, err
 }
 
-// update changes after as an update expression says. Its operands are those of before.
+// update changes after according to an update expression, whose operands refer to before.
 func (e *expression) update(text string, before, after Item) error {
 	return e.parse(text, before, func(p *parser) {
 		for len(p.tokens) > 0 {
@@ -153,7 +153,7 @@ func (p *parser) term() bool {
 	panic(parseError("the operator " + operator))
 }
 
-// sum is an operand, or the sum of two.
+// sum parses an operand, or the sum of two.
 func (p *parser) sum() Attribute {
 	value := p.operand()
 	if p.peek() != "+" {
@@ -190,7 +190,7 @@ func (p *parser) operand() Attribute {
 	return p.it[p.name(token)]
 }
 
-// name returns the attribute of a name.
+// name returns the attribute for a name.
 func (p *parser) name(token string) string {
 	if !strings.HasPrefix(token, "#") {
 		return token

@@ -27,7 +27,7 @@ func TestTheServiceGoesOnWhereItWas(t *testing.T) {
 	require.Contains(t, s.get("/braid/api/streams"), `"Name":"orders"`)
 	response := s.do("POST", "/orders", "nobody's")
 	require.Equal(t, http.StatusBadRequest, response.StatusCode)
-	live := s.do("GET", "/braid/api/events", "") // as an open page has
+	live := s.do("GET", "/braid/api/events", "") // like an open page
 	s.stop()
 	_, err := io.ReadAll(live.Body)
 	require.NoError(t, err, "the page's connection has ended in order")
@@ -38,7 +38,7 @@ func TestTheServiceGoesOnWhereItWas(t *testing.T) {
 	s.stop()
 }
 
-// service is one that runs.
+// service is a running service.
 type service struct {
 	t      *testing.T
 	url    string
@@ -64,7 +64,7 @@ func (s *service) stop() {
 	require.NoError(s.t, <-s.ended)
 }
 
-// line waits for the next line that the service writes.
+// line returns the next line of the service's output.
 func (s *service) line() string {
 	line, err := s.out.ReadString('\n')
 	require.NoError(s.t, err)

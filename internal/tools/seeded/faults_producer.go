@@ -24,7 +24,7 @@ var producerFaults = []fault{
 			"		if shard != s.bin.shard && !(known || fits) {",
 		}},
 		test:  test{dir: "awskinesis", run: "^TestACarrierInAShardThatIsKnownByThen$"},
-		finds: `consumers miss what was acknowledged`,
+		finds: `consumers miss acknowledged records`,
 	},
 	{
 		name:    "withdrawn-record-keeps-its-room",

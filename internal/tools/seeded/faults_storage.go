@@ -35,7 +35,7 @@ var storageFaults = []fault{
 			"		r.behind = false\n",
 		}},
 		test:  test{dir: "internal/modeltest", run: "^TestMissingIsNamed$"},
-		finds: `is missing, and not named`,
+		finds: `is missing, but not named`,
 	},
 	{
 		name:    "foreign-files-salvaged",

@@ -52,8 +52,8 @@ func TestSDKHTTP(t *testing.T) {
 			_, err := k.DescribeStream(k.ctx, &kinesis.DescribeStreamInput{StreamName: aws.String("absent")})
 			failsWith[errNotFound](t, err, "Stream absent under account 000000000000 not found.")
 
-			// A subscription: the first event comes before there is anything to tell, and
-			// each record as it arrives.
+			// A subscription: the first event is sent before there are records, and then each
+			// record as it arrives.
 			f := k.subscribe(consumer, shard0, types.ShardIteratorTypeLatest)
 			require.Empty(t, f.next().Records)
 			for i := range 10 {
@@ -130,7 +130,7 @@ func TestSDKHTTPStuck(t *testing.T) {
 			for i := range big {
 				big[i] = types.PutRecordsRequestEntry{PartitionKey: aws.String("a"), Data: make([]byte, 1<<20-1)}
 			}
-			for range 4 { // more than sockets hold
+			for range 4 { // more than sockets can buffer
 				_, err := k.PutRecords(k.ctx, &kinesis.PutRecordsInput{StreamName: aws.String("orders"), Records: big})
 				require.NoError(t, err)
 			}

@@ -166,7 +166,7 @@ func TestSDKCallRates(t *testing.T) {
 	})
 }
 
-// TestSDKDailyLimits: what a stream takes a few times in 24 hours.
+// Some operations are limited to a few calls per stream in 24 hours.
 func TestSDKDailyLimits(t *testing.T) {
 	keys, err := braid.NewKeyRing(map[string][]byte{"one": make([]byte, 32)})
 	require.NoError(t, err)
@@ -424,7 +424,7 @@ func TestSDKAccounts(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, types.StreamStatusActive, clients["arn:aws:kinesis:us-east-1:"+two+":stream/orders"].describe("orders").StreamStatus)
 
-		// A name can be as long as the service lets it be.
+		// A name can be as long as the service allows.
 		long := fmt.Sprintf("%0128d", 7)
 		arn := first.create(long, 1)
 		require.Equal(t, "arn:aws:kinesis:us-east-1:"+one+":stream/"+long, arn)

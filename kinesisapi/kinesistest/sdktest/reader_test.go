@@ -109,15 +109,15 @@ func runReader(t *testing.T, k *sdk, random *rand.Rand, begin types.ShardFilterT
 			t.Error("the workers are stuck")
 		}
 	}
-	k.sleep(time.Minute) // time to read records a second time, which would be wrong
+	k.sleep(time.Minute) // time to read records a second time, which must not happen
 	require.Equal(t, want, r.seen)
 	for key, list := range r.seen {
 		require.True(t, slices.IsSorted(list), "%s: %v", key, list)
 	}
 }
 
-// produce puts records, one or many at a time. Each key is of one producer, who
-// numbers its records.
+// produce puts records, one or many at a time. Each key belongs to one producer, which numbers its
+// records.
 func (k *sdk) produce(random *rand.Rand, producer, first int) {
 	next := make([]int, readerKeys)
 	for i := range next {
@@ -162,7 +162,7 @@ func parseReaderRecord(data []byte) (key string, index int) {
 	return key, index
 }
 
-// reshard changes the shards in one way after the other.
+// reshard changes the shards in several ways, one after another.
 func (k *sdk) reshard(ctx context.Context, random *rand.Rand) {
 	for sleepFor(ctx, random.IntN(2500)) {
 		open, err := k.list(ctx, &types.ShardFilter{Type: types.ShardFilterTypeAtLatest})
@@ -232,7 +232,7 @@ func sleepFor(ctx context.Context, ms int) bool {
 	}
 }
 
-// reader is the shared state of the workers: the leases, and the records read.
+// reader is the shared state of the workers: the leases, and the records that were read.
 type reader struct {
 	*sdk
 	changed chan struct{}
@@ -246,14 +246,14 @@ type reader struct {
 // lease is one worker's right to read a shard, and its position.
 type lease struct {
 	shard       string
-	kind        types.ShardIteratorType // where to begin
+	kind        types.ShardIteratorType // the starting position
 	at          *time.Time
 	iterator    *string // to begin with, if there is one
-	number      *string // to go on after, if there is one
+	number      *string // to continue after, if there is one
 	taken, done bool
 }
 
-// begin makes leases for the shards of the moment that reading begins at.
+// begin makes leases for the shards at the time where reading begins.
 func (r *reader) begin(filter types.ShardFilterType, at time.Time) {
 	f := &types.ShardFilter{Type: filter}
 	if filter == types.ShardFilterTypeAtTimestamp {
@@ -356,7 +356,7 @@ func (r *reader) poll(ctx context.Context, random *rand.Rand, l *lease) error {
 		}
 	}
 	if l.number == nil && l.kind == types.ShardIteratorTypeLatest {
-		l.iterator = it // it was concrete, and LATEST would not be
+		l.iterator = it // it is a concrete position, and LATEST is not
 	}
 	return nil
 }
@@ -370,7 +370,7 @@ func (r *reader) follow(ctx context.Context, random *rand.Rand, l *lease, consum
 	out, err := r.SubscribeToShard(ctx, &kinesis.SubscribeToShardInput{ConsumerARN: &consumer, ShardId: &l.shard, StartingPosition: from})
 	var busy errInUse
 	if errors.As(err, &busy) {
-		return nil // the last subscription is not quite gone
+		return nil // the previous subscription has not quite ended
 	}
 	if err != nil {
 		return err

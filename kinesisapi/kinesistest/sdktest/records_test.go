@@ -36,7 +36,7 @@ func TestSDKPutRecord(t *testing.T) {
 		require.WithinDuration(t, time.Now(), *r.ApproximateArrivalTimestamp, time.Second)
 		require.Empty(t, out.Records[1].Data)
 
-		// The shard is that of the key's hash, or of the one that is given.
+		// The shard is that of the key's hash, or of the explicit hash key.
 		for i := range 20 {
 			key := fmt.Sprint("key ", i)
 			hash := braid.HashKeyOf(key).String()

@@ -110,7 +110,7 @@ func TestSDKShardFilters(t *testing.T) {
 		require.Equal(t, []int{1, 2, 3, 4}, ids(from(split.Add(time.Minute))))
 		require.Equal(t, []int{2, 4}, ids(from(merged.Add(time.Minute))))
 
-		// At every moment they cover the space, even around a reshard.
+		// At every moment these shards cover the hash-key space, even around a reshard.
 		for _, moment := range []time.Time{created, split, merged} {
 			for d := -2500 * time.Millisecond; d <= 2500*time.Millisecond; d += 100 * time.Millisecond {
 				requireTiles(t, k.filtered("orders", at(moment.Add(d))))
@@ -190,9 +190,8 @@ func TestSDKMergeShards(t *testing.T) {
 	})
 }
 
-// TestSDKShardFiltersOfExpiredParents: shards whose parents have expired cover the
-// space even at moments when there were only the parents, so that a reader that begins there
-// gets what is left.
+// If the parents of shards have expired, the shards cover the hash-key space even at moments when
+// only the parents existed, so that a reader that begins there gets the remaining records.
 func TestSDKShardFiltersOfExpiredParents(t *testing.T) {
 	for _, retention := range []time.Duration{24 * time.Hour, -1} { // -1: records do not expire, shards without any do
 		inBubble(t, nil, func(t *testing.T, k *sdk) {

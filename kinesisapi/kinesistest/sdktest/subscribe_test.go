@@ -64,7 +64,7 @@ func (f *feed) end() error {
 	return f.stream.Err()
 }
 
-// close hangs up, and waits until the server knows.
+// close closes the subscription, and waits until the server knows.
 func (f *feed) close(k *sdk) {
 	_ = f.stream.Close()
 	k.sleep(0)
@@ -272,8 +272,7 @@ func TestSDKSubscribeShardEnd(t *testing.T) {
 	})
 }
 
-// TestSDKSubscribeWhileUpdating: a stream that is UPDATING can be subscribed to, and
-// a subscription goes on through it.
+// A stream that is UPDATING can be subscribed to, and a subscription continues through the change.
 func TestSDKSubscribeWhileUpdating(t *testing.T) {
 	inBubble(t, &kinesisapi.Options{UpdateDelay: 8 * time.Second}, func(t *testing.T, k *sdk) {
 		arn := k.create("orders", 1)
@@ -356,8 +355,8 @@ func TestSDKSubscribeGone(t *testing.T) {
 	})
 }
 
-// TestSDKSubscribeClose: Close ends all subscriptions, even if a subscriber does not read.
-// A subscriber that hangs up leaves nothing behind.
+// Close ends all subscriptions, even if a subscriber does not read. A subscriber that disconnects
+// leaves nothing behind.
 func TestSDKSubscribeClose(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, k *sdk) {
 		k.create("orders", 2)

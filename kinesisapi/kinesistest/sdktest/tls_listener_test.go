@@ -76,7 +76,7 @@ func TestSDKTLSListener(t *testing.T) {
 				}
 				f := k.subscribe(k.register("orders", "c"), shard0, types.ShardIteratorTypeTrimHorizon)
 				require.Len(t, f.next().Records, 20)
-				time.Sleep(time.Minute) // the handshake's bound is no bound of the connection
+				time.Sleep(time.Minute) // the handshake's timeout does not apply to the connection
 				k.put("orders", "a", "x")
 				k.server.Close()
 				want := map[string]string{"HTTP/1.1": "HTTP/1.1", "h2c": "HTTP/2.0"}[c.protocol]
