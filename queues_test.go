@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
@@ -21,7 +23,9 @@ import (
 // seen, which is below the one after the damage.
 func TestAMergedReadPassesDamageAndNothingElse(t *testing.T) {
 	for _, records := range []int{4, 100} { // how many are read at once
-		t.Run(fmt.Sprint(records), func(t *testing.T) { testMergedReadPassesDamage(t, records) })
+		t.Run(fmt.Sprint(records), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { testMergedReadPassesDamage(t, records) })
+		})
 	}
 }
 
@@ -29,8 +33,10 @@ func testMergedReadPassesDamage(t *testing.T, records int) {
 	ctx := t.Context()
 	mem := vfs.NewMem()
 	disk := testdisk.On(mem)
+	var ticks atomic.Int64
+	clock := func() time.Time { return time.Now().Add(time.Duration(ticks.Add(1)) * time.Millisecond) } // numbers have gaps
 	reopen := func() (*DB, *Stream) {
-		db, err := open(salvageFrom, &Options{TailBytes: -1, CacheBytes: -1, Logger: slog.New(slog.DiscardHandler)}, environment{fs: disk, byHand: true, tableBlock: 512})
+		db, err := open(salvageFrom, &Options{TailBytes: -1, CacheBytes: -1, Logger: slog.New(slog.DiscardHandler)}, environment{fs: disk, clock: clock, byHand: true, tableBlock: 512})
 		require.NoError(t, err)
 		s, err := db.OpenStream(ctx, "s", &StreamOptions{Shards: 2})
 		require.NoError(t, err)
@@ -64,6 +70,7 @@ func testMergedReadPassesDamage(t *testing.T, records int) {
 	content[at+len(damaged)/2] ^= 1
 
 	db, s = reopen()
+	synctest.Wait() // until Pebble has read what it wants to know of the tables
 	var once atomic.Bool
 	disk.Before(func(op testdisk.Op) error {
 		if op.OnTable() && !op.Changes() && once.CompareAndSwap(false, true) { // when the first shard is read

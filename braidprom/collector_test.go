@@ -235,13 +235,14 @@ func putRecords(t *testing.T, c prometheus.Collector) map[string]float64 {
 }
 
 func TestApplicationsAndQueuesAreBounded(t *testing.T) {
-	db := open(t)
-	put(t, db, "s", 1)
-	for i := range 3 {
-		_, err := queue.Create(t.Context(), db, fmt.Sprint("q", i), &queue.Options{Stream: "s"})
-		require.NoError(t, err)
-	}
-	requireMetrics(t, NewCollector(db, &Options{MaxQueues: 2}), `
+	synctest.Test(t, func(t *testing.T) {
+		db := open(t)
+		put(t, db, "s", 1)
+		for i := range 3 {
+			_, err := queue.Create(t.Context(), db, fmt.Sprint("q", i), &queue.Options{Stream: "s"})
+			require.NoError(t, err)
+		}
+		requireMetrics(t, NewCollector(db, &Options{MaxQueues: 2}), `
 # HELP braid_collection_complete 1 if applications and queues answered in time; 0 if not, and their metrics are missing.
 # TYPE braid_collection_complete gauge
 braid_collection_complete 1
@@ -256,6 +257,7 @@ braid_collection_omitted{of="streams"} 0
 braid_queue_died_total{queue="q0"} 0
 braid_queue_died_total{queue="q1"} 0
 `, "braid_collection_complete", "braid_collection_omitted", "braid_queue_died_total")
+	})
 }
 
 // A collection waits for a stalled store only until its timeout, and leaves one goroutine
