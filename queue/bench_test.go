@@ -2,8 +2,10 @@ package queue_test
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -133,32 +135,66 @@ func BenchmarkWork(b *testing.B) {
 	}
 }
 
-// A record is received as soon as it is put, by a receiver that waits for it.
+// BenchmarkWake measures the time from the call of a put until a waiting receiver has the
+// record, without fsync. An op is a put, a receive and an acknowledgement. A put waits until the
+// receiver has the previous record, or for a millisecond. The paced ones wait in real time, so
+// give them a number of puts: -benchtime 5000x.
 func BenchmarkWake(b *testing.B) {
-	db, err := braid.Open(braid.InMemory, nil)
+	for _, onDisk := range []bool{false, true} {
+		for _, paced := range []bool{false, true} {
+			b.Run(fmt.Sprintf("disk=%t/paced=%t", onDisk, paced), func(b *testing.B) { benchWake(b, onDisk, paced) })
+		}
+	}
+}
+
+func benchWake(b *testing.B, onDisk, paced bool) {
+	dir := braid.InMemory
+	if onDisk {
+		dir = b.TempDir()
+	}
+	db, err := braid.Open(dir, &braid.Options{Durability: braid.NoSync})
 	require.NoError(b, err)
-	defer db.Close()
 	s, err := db.CreateStream(ctx, "s", nil)
 	require.NoError(b, err)
 	q, err := queue.Open(ctx, db, "q", &queue.Options{Stream: "s"})
 	require.NoError(b, err)
-	got := make(chan time.Duration)
-	go func() {
-		for r, err := range q.Follow(ctx, nil) {
+	start := time.Now()
+	samples := make([]time.Duration, 0, 1<<20)
+	got := make(chan struct{}, 1)
+	var receiver sync.WaitGroup
+	receiver.Go(func() {
+		defer close(got)
+		for {
+			records, err := q.Receive(ctx, 1, nil)
 			if err != nil {
 				return
 			}
-			got <- time.Since(r.ArrivalTime)
-			if q.Ack(ctx, r.Receipt) != nil {
+			samples = append(samples, time.Since(start)-time.Duration(binary.LittleEndian.Uint64(records[0].Data)))
+			if err := q.Ack(ctx, records[0].Receipt); err != nil {
+				b.Error(err)
 				return
 			}
+			got <- struct{}{}
 		}
-	}()
+	})
+	defer receiver.Wait()
+	defer db.Close()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	data := make([]byte, 1024)
+	b.ReportAllocs()
 	for b.Loop() {
-		_, err := s.PutRecord(ctx, "k", nil)
+		if paced {
+			<-tick.C
+		}
+		binary.LittleEndian.PutUint64(data, uint64(time.Since(start)))
+		_, err := s.PutRecord(ctx, "k", data)
 		require.NoError(b, err)
 		<-got
 	}
+	slices.Sort(samples)
+	b.ReportMetric(float64(samples[len(samples)/2].Nanoseconds())/1e3, "p50-µs")
+	b.ReportMetric(float64(samples[len(samples)/4].Nanoseconds())/1e3, "p25-µs")
 }
 
 // heapBytes returns the size of live memory on the heap.
