@@ -136,8 +136,9 @@ func (c companionStream) Read(ctx context.Context, from uint64, records, bytes i
 // readMerged returns records of all shards from a counter on, in the order of arrival, and the
 // counter at which the next call resumes. It returns up to about the given numbers of records
 // and bytes, and at least one record if there is one. It skips trimmed records. If records are
-// damaged, it returns those before them with the error, and the counter after the damage. It
-// returns any other error only when it has no record to return.
+// damaged, it returns those before them with the error, and the counter after the damage. That is
+// from itself if the damage is below from; the next call does not report it again. It returns any
+// other error only when it has no record to return.
 func (s *Stream) readMerged(ctx context.Context, from uint64, records, bytes int, place *companion.Place) (read []Record, next uint64, err error) {
 	to := s.db.visible.Load()
 	if from > to {

@@ -205,7 +205,7 @@ func (q *Queue) readAhead(ctx context.Context, from uint64) error {
 	case errors.Is(err, braid.ErrTrimmed):
 		return nil // while they were read; the next try continues after the trimmed records
 	case errors.Is(err, braid.ErrCorrupt), errors.Is(err, braid.ErrDataLoss):
-		if next == from { // the corruption is not limited to records
+		if _, limited := errors.AsType[*braid.CorruptError](err); !limited { // to certain records
 			return err
 		}
 		q.log.Error("new records cannot be read; the queue skips them", "queue", q.name, "error", err)
