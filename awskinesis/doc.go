@@ -201,8 +201,8 @@
 //		App: "billing", Streams: []string{"orders"}, Leases: leases,
 //	}, processor)
 //
-// To move an application from the KCL for Java to braid, or back, stop all workers of the one
-// before you start the first worker of the other. Each continues at the other's checkpoints.
+// To move an application from the KCL for Java to braid, or back, stop all workers of one before
+// you start the first worker of the other. Each continues at the other's checkpoints.
 // Nothing is repeated if the workers have checkpointed everything that they processed.
 // [NewLeaseStore] returns [ErrForeignWorker] while a KCL worker is alive, unless the two form a
 // mixed fleet. If producers aggregate, set Config.Deaggregate, because the KCL always unpacks
@@ -234,7 +234,7 @@
 //   - Braid workers do not report their CPU load. Set the KCL's disableWorkerMetrics to true, so that
 //     a KCL leader compares all workers by the bytes per second of their shards. KCL workers that
 //     report their CPU load, as they do on EC2, ECS and EKS by default, are not compared with braid
-//     workers, which may then get no shards as long as each shard has an owner.
+//     workers. Braid workers may then get no shards as long as each shard has an owner.
 //   - When a worker dies, its shards are assigned to others after two to three LeaseDurations if a
 //     braid worker leads, and after up to a minute plus two assignment intervals if a KCL worker
 //     leads. A braid leader that dies is replaced after four to six LeaseDurations, and one that
