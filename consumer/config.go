@@ -140,16 +140,16 @@ type Config struct {
 
 	// OnGap is called when retention has removed records before they were processed. If it
 	// returns an error, or panics, it refuses the gap: the shard stops, as after a failed
-	// record, and OnGap is called again after [App.Resume], by a new worker, and by each other
-	// one that takes the lease. If it returns nil, or OnGap is nil, the gap is accepted:
-	// processing continues with the first record that exists. Each gap is logged. [App.Seek]
-	// passes a gap without asking OnGap.
+	// record. OnGap is called again after [App.Resume], and by the next worker that takes the
+	// lease. If it returns nil, or OnGap is nil, the gap is accepted: processing continues
+	// with the first record that exists. Each gap is logged. [App.Seek] moves past a gap
+	// without a call of OnGap.
 	//
-	// If a whole shard has expired, OnGap is called before its children begin, for each child
-	// on its own; fields of gap that are unknown are then zero. The children's leases have
-	// the gap and whether it was accepted: see Gaps of [Lease]. A gap that was accepted is
-	// reported again only if the worker dies before that is stored. For a gap inside a shard
-	// that is the next checkpoint.
+	// If a whole shard has expired, OnGap is called once for each of its children, before the
+	// child begins; fields of gap that are unknown are then zero. The children's leases store
+	// the gap, and whether it was accepted: see Gaps of [Lease]. An accepted gap is reported
+	// again only if the worker dies before the acceptance is stored. For a gap inside a shard,
+	// the next checkpoint stores it.
 	OnGap func(ctx context.Context, stream string, gap *braid.TrimmedError) error
 
 	// Deaggregate unpacks records that the Kinesis Producer Library has aggregated. Records

@@ -84,7 +84,7 @@
 // after a pause. If all attempts fail, it is given the records one by one. By default, a
 // record that still fails stops its shard, and no other. [Config] can instead send it to
 // a dead-letter stream, or skip and log it. No record is skipped silently, not even one
-// that retention has removed: [Config].OnGap is called until it accepts that.
+// that retention has removed: [Config].OnGap is called until it accepts the gap.
 //
 // Records that cannot be read, a [braid.CorruptError], are not skipped either. The shard
 // is retried with growing pauses, since the disk may recover. Status shows it as
