@@ -45,8 +45,8 @@ type Config struct {
 	// random one.
 	WorkerID string
 
-	// Logger receives the life of leases and everything that fails; the package documentation
-	// has a table of the messages. nil means that warnings and errors go to [slog.Default];
+	// Logger receives messages about the life of leases and about failures; the package
+	// documentation lists them. nil means that warnings and errors go to [slog.Default];
 	// slog.New(slog.DiscardHandler) silences them.
 	Logger *slog.Logger
 
