@@ -102,7 +102,7 @@ func (a *App) Metrics() map[string]Metrics {
 	return metrics
 }
 
-// survey looks at all streams that the application has met. Workers leave out a stream
+// survey looks at all streams that the application has seen. Workers leave out a stream
 // that cannot be looked at now; a caller of survey gets the error.
 func (a *App) survey(ctx context.Context) (*survey, error) {
 	s, err := a.look(ctx)

@@ -176,8 +176,8 @@
 //
 //   - A failed batch is not skipped.
 //   - ShardEnded ends the shard by returning nil; it does not have to checkpoint.
-//   - LATEST is the position at which the application first began. It stays that even if
-//     the application has processed nothing when it starts again.
+//   - LATEST is the tip when the application first began. It stays the same even if the
+//     application is restarted before it has processed a record.
 //   - [Config].Start is never ignored: a Start that differs from the application's is an
 //     error.
 //   - LeaseLost is not called for a processor that was never initialized.

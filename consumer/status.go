@@ -156,7 +156,7 @@ func (s *ShardStatus) caughtUp() bool {
 }
 
 // Status returns the state of the application. Errors: [ErrAppNotFound] if nothing is
-// stored of it; those of the store and the source.
+// stored for it; those of the store and the source.
 func (a *App) Status(ctx context.Context) (Status, error) {
 	g := a.group
 	s, err := a.look(ctx)

@@ -72,9 +72,9 @@
 //
 // A POST needs a header Braid-Inspect with any value, and JSON as its Content-Type.
 //
-// Records have these parameters: from, a position that [braid.ParsePosition] accepts,
-// TRIM_HORIZON by default; or instead last, 1 to 10,000, to look only at that many of the
-// newest records; limit, 1 to 1,000 records, 100 by default; key, only records with that
+// Requests for records have these parameters: from, a position that [braid.ParsePosition]
+// accepts, TRIM_HORIZON by default; or instead last, 1 to 10,000, to look only at that many
+// of the newest records; limit, 1 to 1,000 records, 100 by default; key, only records with that
 // partition key; match, only records whose key or data contains the text; data, the
 // maximum number of bytes of each record's data, 4,096 by default; and encrypted=show.
 // With last, the newest records that match are shown. The answer has the position Next,
