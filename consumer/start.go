@@ -156,8 +156,8 @@ func (g *group) resolve(ctx context.Context, leases []Lease, shards []ShardInfo,
 	return nil
 }
 
-// isNeeded reports whether a row belongs to an expired parent with a child that has no
-// lease yet, or whose lease lacks the gap that the parent has left.
+// isNeeded reports whether a row belongs to an expired parent, and a child has no lease
+// yet, or one that lacks the gap that the parent has left.
 func (s *survey) isNeeded(row *Lease) bool {
 	return slices.ContainsFunc(s.children[row.LeaseKey], func(child *item) bool {
 		switch {

@@ -341,8 +341,8 @@ func (s *survey) relateParents(it *item) {
 }
 
 // noteExpired notes the gaps that an expired parent has left: its own, and those of its
-// own parents that were not accepted. If the parent has no lease but the child has one, the
-// parent was done: see deleteStaleLeases and storeAncestors.
+// own parents that nobody has accepted. If it has no lease, the child's lease shows that it
+// was done: see deleteStaleLeases and storeAncestors.
 func (s *survey) noteExpired(it *item, parent LeaseKey) {
 	row := s.rows[parent]
 	switch {

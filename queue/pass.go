@@ -9,11 +9,11 @@ import (
 	"github.com/braidstream/braid/internal/layout"
 )
 
-// Any number of entries may expire or become due at once, and other callers and commits wait for the
-// mutex while they are moved. So all work of this file is done in pieces. While some is left, behind
-// is set: some entries are in a phase that is over. A call that depends on all entries continues until
-// nothing is left, and releases the mutex between the pieces. A call that depends on a single entry
-// calls catchUp first. While receivers wait, the alarm starts the next piece.
+// Time may pass for any number of entries at once, but other callers and commits wait for the mutex
+// meanwhile. Therefore all work of this file is done in pieces. What is left sets behind: then some
+// entries are in a phase that is over. A call that depends on all entries continues until nothing is
+// left, and releases the mutex between the pieces. A call that depends on a single entry calls
+// catchUp first. While receivers wait, the alarm makes the next piece follow.
 
 // Sizes of pieces, in entries. One takes about 3 microseconds.
 const (
@@ -47,8 +47,8 @@ func (s *state) sweep(now uint64, most *int) bool {
 }
 
 // depart drops an entry whose record was trimmed or has expired. A delivery whose timeout passed
-// before the removal has lapsed, even if pass has not reached it. So a record that was dead by then
-// counts as an expired dead letter.
+// before the removal has lapsed, even if pass has not reached it. So a record that was dead counts
+// as an expired dead letter.
 func (s *state) depart(e *entry, now uint64) {
 	left := now
 	if s.keeps > 0 {
@@ -124,8 +124,8 @@ func (s *state) catchUp(e *entry, now uint64) bool {
 	return true
 }
 
-// nextReady returns the entry that is to be received again next. It returns nil if there is none, or
-// if the phases of the first passedInCommit entries are over.
+// nextReady returns the entry that is to be received again next, or nil if there is none, or if the
+// first ones are of phases that are over.
 func (s *state) nextReady(now uint64) *entry { return s.nextIn(&s.ready, ready, now) }
 
 // nextDead is nextReady for dead letters.
