@@ -234,7 +234,7 @@
 //   - Braid workers do not report their CPU load. Set the KCL's disableWorkerMetrics to true, so that
 //     a KCL leader compares all workers by the bytes per second of their shards. KCL workers that
 //     report their CPU load, as they do on EC2, ECS and EKS by default, are not compared with braid
-//     workers. Braid workers may then get no shards as long as each shard has an owner.
+//     workers, which may then get no shards as long as each shard has an owner.
 //   - When a worker dies, its shards are assigned to others after two to three LeaseDurations if a
 //     braid worker leads, and after up to a minute plus two assignment intervals if a KCL worker
 //     leads. A braid leader that dies is replaced after four to six LeaseDurations, and one that

@@ -114,11 +114,11 @@ func (f *fleet) member(worker string) *member {
 }
 
 // writeMetrics writes the row that shows others that a worker is alive. The row has no
-// measurements, so the KCL compares the bytes per second of the worker's leases with those of an
+// measurements. So the KCL compares the bytes per second of the worker's leases with those of an
 // average worker.
 func (f *fleet) writeMetrics(ctx context.Context, worker string, now time.Time) error {
 	seconds := numberAttr(strconv.FormatInt(now.Unix(), 10))
-	_, err := askTable(ctx, f.store, "report", f.store.client.UpdateItem, &dynamodb.UpdateItemInput{
+	_, err := askTable(ctx, f.store, "report to", f.store.client.UpdateItem, &dynamodb.UpdateItemInput{
 		TableName:                &f.store.leases.name,
 		Key:                      leaseRow{attrKey: stringAttr(worker)},
 		UpdateExpression:         aws.String("SET #lut = :now, #slu = :now, #sup = :sup, #type = :type"),
