@@ -12,7 +12,7 @@ import (
 type worker interface {
 	// run does the current work. It returns the time until the next run, unless the bell
 	// rings earlier; asPlanned leaves the planned time unchanged. rung reports whether the
-	// bell has rung, rather than the time come.
+	// bell rang before the planned time.
 	run(ctx context.Context, rung bool) (next time.Duration)
 }
 

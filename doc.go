@@ -21,7 +21,8 @@
 //
 // A put has one of three outcomes. It is acknowledged. Or it is refused: nothing was stored,
 // and the error says why. Or its outcome is unknown ([ErrOutcomeUnknown]), because its context
-// ended or the storage failed during the commit. No error means that only a part was stored.
+// ended or the storage failed during the commit. An error never means that only a part
+// was stored.
 //
 // # Ordering
 //

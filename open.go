@@ -36,7 +36,7 @@ func Open(dir string, options *Options) (*DB, error) {
 	return open(dir, options, environment{})
 }
 
-// environment is what tests replace of the world around a database.
+// environment is the part of a database's surroundings that tests replace.
 type environment struct {
 	fs    kv.FS            // nil: the operating system's
 	clock func() time.Time // nil: time.Now
@@ -54,7 +54,7 @@ type environment struct {
 	// unnamed is set to read a backup that is not finished.
 	unnamed bool
 
-	// byHand starts no worker; the test calls their steps itself.
+	// byHand starts no background workers; the test runs their steps itself.
 	byHand bool
 }
 

@@ -127,9 +127,9 @@ func (n SequenceNumber) validate() string {
 	return ""
 }
 
-// moment returns the number marked as a moment, which may lie in the future and at which no
-// record has arrived. The number was not given out. As a position it is never beyond the tip,
-// in any copy of the database.
+// moment returns the number with its momentBit set. The result is no record's: it stands for a
+// time, perhaps in the future, at which no record has arrived. As a position it is never beyond
+// the tip, in any copy of the database.
 func (n SequenceNumber) moment() SequenceNumber {
 	n.mid |= momentBit
 	return n

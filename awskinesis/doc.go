@@ -201,8 +201,8 @@
 //		App: "billing", Streams: []string{"orders"}, Leases: leases,
 //	}, processor)
 //
-// To move an application from the KCL for Java to braid, or back, stop all workers of the one
-// before you start the first worker of the other. Each continues at the other's checkpoints.
+// To move an application from the KCL for Java to braid, or back, stop all workers of one before
+// you start the first worker of the other. Each continues at the other's checkpoints.
 // Nothing is repeated if the workers have checkpointed everything that they processed.
 // [NewLeaseStore] returns [ErrForeignWorker] while a KCL worker is alive, unless the two form a
 // mixed fleet. If producers aggregate, set Config.Deaggregate, because the KCL always unpacks

@@ -17,9 +17,9 @@ import (
 	"github.com/braidstream/braid/consumer"
 )
 
-// This file is about what workers of a mixed fleet share in addition to the leases, in rows of the
-// lease table that the KCL 3.5 also reads: that a worker is alive, which its metrics show, and
-// which worker leads.
+// Workers of a mixed fleet share more than the leases. Two other kinds of rows in the lease table,
+// which the KCL 3.5 also reads and writes, are the subject of this file: the metrics of a worker
+// show that it is alive, and the leader lock names the worker that leads.
 
 const (
 	// reportEvery is how often a worker reports that it is alive. The KCL reports every 30 s, and
@@ -228,7 +228,7 @@ func (f *fleet) Leave(ctx context.Context, worker string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := errors.Join(f.deleteMetrics(ctx, worker, ""), f.releaseLock(ctx, m)); err != nil {
-		return err // and the member stays, so that the next call knows of the lock
+		return err // keep the member: the next call needs its lock
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -109,7 +109,7 @@ func (f *fleet) writeLock(ctx context.Context, m *member, version string) error 
 	return nil
 }
 
-// releaseLock lets others take the lock at once, even if the answer to the last write was lost.
+// releaseLock lets others take the lock at once, even if the response to the last write was lost.
 func (f *fleet) releaseLock(ctx context.Context, m *member) error {
 	version, attempt := m.lock.version, m.lock.attempt
 	if attempt == "" {

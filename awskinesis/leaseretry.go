@@ -10,18 +10,18 @@ import (
 // refundRefusals keeps the client's retryer, but counts a refused condition as a success of the
 // call. The SDK pays for retries from a quota, and gives back the cost of a retry that succeeds. A
 // refusal is a normal answer here: it is how a write whose response was lost finds out that it was
-// stored. Without the refund, each such write would cost a part of the quota, and once that is
-// empty no call is retried. TestRefusalsCostNoRetries goes red without it.
+// stored. Without the refund, each such write would cost a part of the quota, and once that is used
+// up no call is retried. TestRefusalsCostNoRetries goes red without it.
 func refundRefusals(o *dynamodb.Options) {
 	if o.Retryer != nil {
 		o.Retryer = refundingRetryer{o.Retryer}
 	}
 }
 
-// refundingRetryer is a retryer of the SDK that is told of no refused condition.
+// refundingRetryer wraps a retryer of the SDK, and reports refused conditions to it as successes.
 type refundingRetryer struct{ aws.Retryer }
 
-// GetAttemptToken makes it an [aws.RetryerV2].
+// GetAttemptToken makes a refundingRetryer an [aws.RetryerV2], even if the wrapped one is not.
 func (r refundingRetryer) GetAttemptToken(ctx context.Context) (release func(error) error, err error) {
 	if v2, is := r.Retryer.(aws.RetryerV2); is {
 		release, err = v2.GetAttemptToken(ctx)

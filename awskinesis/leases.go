@@ -359,8 +359,8 @@ func (s *LeaseStore) CompareAndSet(ctx context.Context, lease consumer.Lease) (s
 		if stringOf(mapOf(refused.Item[attrBraid])[braidWrite]) != write {
 			return false, nil
 		}
-		// A request for the lease may have followed, which leaves the counter as it was. It must be
-		// noted: the next write would undo a request that it does not compare.
+		// A hand-over request may have followed; it does not change the counter. Note it: the next
+		// write would undo a request that its condition does not include.
 		now, found := rowStanding{}, false
 		if _, now, found, err = s.decode(t, refused.Item); err == nil && found {
 			s.note(t, &lease, now)

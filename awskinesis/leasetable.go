@@ -183,7 +183,7 @@ func (s *LeaseStore) createIndex(ctx context.Context, described *types.TableDesc
 	if p := described.ProvisionedThroughput; !onDemand && p != nil && aws.ToInt64(p.ReadCapacityUnits) > 0 {
 		create.ProvisionedThroughput = &types.ProvisionedThroughput{ReadCapacityUnits: p.ReadCapacityUnits, WriteCapacityUnits: p.WriteCapacityUnits}
 	}
-	_, err := askTable(ctx, s, "make the index of", s.client.UpdateTable, &dynamodb.UpdateTableInput{
+	_, err := askTable(ctx, s, "create the index", s.client.UpdateTable, &dynamodb.UpdateTableInput{
 		TableName:                   &s.leases.name,
 		AttributeDefinitions:        []types.AttributeDefinition{stringAttribute(attrKey), stringAttribute(attrOwner)},
 		GlobalSecondaryIndexUpdates: []types.GlobalSecondaryIndexUpdate{{Create: create}},

@@ -11,9 +11,9 @@ import (
 
 // bboltStore keeps records in a B+ tree, in one bucket, by number.
 //
-// It opens real files, and has no hook for its syncs. On a simulated disk these are
-// switched off, and a transaction waits while it has the lock of writers, for the two
-// syncs of a commit: first pages, then meta page.
+// It opens real files, and has no hook for its syncs. On a simulated disk they are
+// switched off. Instead a transaction waits, while it holds the writers' lock, for as
+// long as the two syncs of a commit would take: that of the pages and that of the meta page.
 type bboltStore struct {
 	db     *bbolt.DB
 	shared bool // single puts of several producers share a transaction

@@ -20,7 +20,7 @@ type Registration struct{ callback metric.Registration }
 // Register creates an asynchronous instrument for each metric that is not a histogram.
 // They are observed whenever a reader of the provider collects. A nil provider means the
 // global one; nil options are safe defaults. The database may be closed before
-// Unregister: what is still in memory is then observed. Errors: those of the provider.
+// Unregister: the values that are still in memory are then observed. Errors: those of the provider.
 func Register(db *braid.DB, provider metric.MeterProvider, options *Options) (*Registration, error) {
 	if provider == nil {
 		provider = otel.GetMeterProvider()
@@ -124,8 +124,8 @@ func observe[T any](in *instruments, o metric.Observer, metrics []row[T], values
 	}
 }
 
-// attributesOf returns the attributes of a row of a metric, for something with these
-// names.
+// attributesOf returns the attributes of a row of a metric. The names, such as that of a
+// stream, are the values of its labels.
 func attributesOf[T any](m *row[T], names []string) attribute.Set {
 	attributes := make([]attribute.KeyValue, 0, len(names)+1)
 	for i, name := range names {

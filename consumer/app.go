@@ -102,7 +102,7 @@ func (a *App) Metrics() map[string]Metrics {
 	return metrics
 }
 
-// survey looks at all streams that the application has met. Workers leave out a stream
+// survey looks at all streams that the application has seen. Workers leave out a stream
 // that cannot be looked at now; a caller of survey gets the error.
 func (a *App) survey(ctx context.Context) (*survey, error) {
 	s, err := a.look(ctx)
@@ -171,8 +171,8 @@ func (a *App) rowOf(ctx context.Context, key LeaseKey) (*survey, error) {
 // too). A sequence number is a place in one shard, and is allowed only for one. Workers
 // lose the leases concerned in the same commit, so nothing that they do afterwards
 // counts, and begin again at the position. If a shard is no longer done after the move,
-// its children wait for it. Records that retention has removed before the position are no
-// gap: [Config].OnGap is not called for them, even if it has refused them before.
+// its children wait for it. Records that retention has removed before the position are not a
+// gap: [Config].OnGap is not called for them, even if it has refused the gap before.
 //
 // With leases in the database, or in another [BatchLeaseStore], all shards move in one
 // commit. In any other store they move one after the other, each in its own commit. After

@@ -60,7 +60,7 @@ func (g *group) isFree(lease *Lease, timeout time.Duration, now time.Time) bool 
 		return true
 	}
 	o := g.observed[lease.LeaseKey]
-	if g.fleet != nil { // the owner may learn only after a duration that the lease was assigned to it
+	if g.fleet != nil { // the owner may learn of its assignment up to a duration late
 		return o.seen.Sub(o.changed) >= 2*duration || o.nextOwner != "" && now.Sub(o.asked) >= timeout+2*duration
 	}
 	return o.seen.Sub(o.changed) >= duration || g.ownNames[o.nextOwner] && now.Sub(o.asked) >= timeout+duration

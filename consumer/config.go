@@ -45,8 +45,8 @@ type Config struct {
 	// random one.
 	WorkerID string
 
-	// Logger receives the life of leases and everything that fails; the package documentation
-	// has a table of the messages. nil means that warnings and errors go to [slog.Default];
+	// Logger receives messages about the life of leases and about failures; the package
+	// documentation lists them. nil means that warnings and errors go to [slog.Default];
 	// slog.New(slog.DiscardHandler) silences them.
 	Logger *slog.Logger
 
@@ -140,10 +140,10 @@ type Config struct {
 
 	// OnGap is called when retention has removed records before they were processed. If it
 	// returns an error, or panics, it refuses the gap: the shard stops, as after a failed
-	// record, and OnGap is called again after [App.Resume], by a new worker, and by each other
-	// one that takes the lease. If it returns nil, or OnGap is nil, the gap is accepted:
-	// processing continues with the first record that exists. Each gap is logged. [App.Seek]
-	// passes a gap without asking OnGap.
+	// record. OnGap is called again after [App.Resume], and by the next worker that takes the
+	// lease. If it returns nil, or OnGap is nil, the gap is accepted: processing continues
+	// with the first record that exists. Each gap is logged. [App.Seek] moves past a gap
+	// without a call of OnGap.
 	//
 	// If a whole shard has expired, OnGap is called before its children begin, for each child
 	// on its own; fields of gap that are unknown are then zero. The children's leases have

@@ -84,7 +84,7 @@
 // after a pause. If all attempts fail, it is given the records one by one. By default, a
 // record that still fails stops its shard, and no other. [Config] can instead send it to
 // a dead-letter stream, or skip and log it. No record is skipped silently, not even one
-// that retention has removed: [Config].OnGap is called until it accepts that.
+// that retention has removed: [Config].OnGap is called until it accepts the gap.
 //
 // Records that cannot be read, a [braid.CorruptError], are not skipped either. The shard
 // is retried with growing pauses, since the disk may recover. Status shows it as
@@ -176,8 +176,8 @@
 //
 //   - A failed batch is not skipped.
 //   - ShardEnded ends the shard by returning nil; it does not have to checkpoint.
-//   - LATEST is the position at which the application first began. It stays that even if
-//     the application has processed nothing when it starts again.
+//   - LATEST is the tip when the application first began. It stays the same even if the
+//     application is restarted before it has processed a record.
 //   - [Config].Start is never ignored: a Start that differs from the application's is an
 //     error.
 //   - LeaseLost is not called for a processor that was never initialized.

@@ -8,8 +8,8 @@ import (
 	"github.com/braidstream/braid"
 )
 
-// ErrAppNotFound reports that nothing is stored of an application: no worker of that name
-// has ever run on the database, or [App.Delete] has removed it. Nothing was changed.
+// ErrAppNotFound reports that nothing is stored for an application: none of its workers has
+// ever run on the database, or [App.Delete] has removed it. Nothing was changed.
 var ErrAppNotFound = errors.New("no such application")
 
 // ShardError is a shard that is stopped, and why. With an empty Shard it is a whole
@@ -68,8 +68,8 @@ func (e *StoppedShardsError) Unwrap() []error {
 }
 
 // RecordError is an error of a processor that names the record of its batch at which it
-// happened. To return it is to report that every record before that one is processed: the
-// worker checkpoints past them, and gives the processor only the rest again. With [Acks]
+// happened. Returning it reports that every record before that one is processed: the worker
+// checkpoints past them, and gives the processor only the rest again. With [Acks]
 // they still need their own Ack. A [TxProcessor] gets them again, in a transaction of
 // their own, since the failed one is rolled back.
 //

@@ -175,7 +175,7 @@ func (g *group) lead(ctx context.Context, s *survey, names []string, workers map
 }
 
 // distrustLasts is how long a worker gets no leases after it let a lease expire, or did not hand it
-// over. By the end of that time, a dead worker has stopped to count as alive, because it no longer
+// over. By the end of that time, a dead worker no longer counts as alive, because it no longer
 // reports.
 const distrustLasts = 2 * time.Minute
 

@@ -144,9 +144,10 @@ type Lease struct {
 	Pending      *Checkpoint
 	PendingState []byte
 
-	// Gaps are what the shard's parents have lost because they expired before they were
-	// processed. Workers give the shard's records to the processor when [Config].OnGap has
-	// accepted each gap. The field is empty for almost all shards. Other engines ignore it.
+	// Gaps name the records that the shard's parents have lost, because they expired before
+	// they were processed. Workers give the shard's records to the processor only after
+	// [Config].OnGap has accepted each gap. Almost all shards have none. Other engines ignore
+	// them.
 	Gaps []LeaseGap `json:",omitempty"`
 
 	// Workers write the following fields into a shared store for tools, so that a tool sees
@@ -180,7 +181,7 @@ type LeaseGap struct {
 	Accepted bool `json:",omitzero"`
 }
 
-// trimmed returns the gap as OnGap is told of it.
+// trimmed returns the gap as OnGap receives it.
 func (g *LeaseGap) trimmed() *braid.TrimmedError {
 	return &braid.TrimmedError{Shard: g.Shard, FirstLost: g.FirstLost}
 }
@@ -190,7 +191,7 @@ func (l *Lease) hasGap(shard braid.ShardID) bool {
 	return slices.ContainsFunc(l.Gaps, func(gap LeaseGap) bool { return gap.Shard == shard })
 }
 
-// acceptGap makes the gap of a shard accepted, or every gap if shard is empty.
+// acceptGap marks the gap of a shard as accepted, or every gap if shard is empty.
 func (l *Lease) acceptGap(shard braid.ShardID) {
 	l.Gaps = slices.Clone(l.Gaps) // copies of the lease share them
 	for i := range l.Gaps {

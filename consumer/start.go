@@ -225,8 +225,8 @@ func (g *group) isNewer(s *survey, row *Lease) bool {
 // deleteStaleLeases removes the leases of shards and streams that no longer exist. The
 // lease of a parent stays as long as it alone shows whether the parent was done: until its
 // children have leases, and, if it was not done, until these have the gap. In a fleet, the
-// source must have been asked since the lease was seen: the lease of a parent by which
-// isNewer knows the shard may be deleted early there.
+// lease of the parent from which isNewer concludes may be deleted earlier, so the source
+// must have been asked since the lease was seen.
 func (g *group) deleteStaleLeases(ctx context.Context, s *survey) error {
 	g.noteLineage(s)
 	for key := range s.touched {

@@ -128,8 +128,8 @@ type ShardStatus struct {
 
 	// Attempt and Err are those of the current retry (with Lanes, the oldest one), or Err is
 	// the error that stopped the shard. Err can also be a *braid.TrimmedError: records were
-	// removed before they were processed, and [Config].OnGap has not accepted that. Or it says
-	// why the fields below are unknown.
+	// removed before they were processed, and [Config].OnGap has not accepted the gap. Or Err
+	// says why the fields below are unknown.
 	Attempt int
 	Err     error
 
@@ -156,7 +156,7 @@ func (s *ShardStatus) caughtUp() bool {
 }
 
 // Status returns the state of the application. Errors: [ErrAppNotFound] if nothing is
-// stored of it; those of the store and the source.
+// stored for it; those of the store and the source.
 func (a *App) Status(ctx context.Context) (Status, error) {
 	g := a.group
 	s, err := a.look(ctx)

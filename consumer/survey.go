@@ -323,7 +323,7 @@ func (s *survey) isStored(key LeaseKey) bool {
 // parents have left. Whatever stores the item's lease then stores the gaps, too.
 func (s *survey) relateParents(it *item) {
 	it.waiting = nil
-	if len(it.lease.Gaps) > 0 { // beside those that are stored, there may be some of an earlier look
+	if len(it.lease.Gaps) > 0 { // drop gaps that an earlier look added; those that are stored stay
 		it.lease.Gaps = nil
 		if key := it.lease.LeaseKey; s.isStored(key) {
 			it.lease.Gaps = s.rows[key].Gaps

@@ -190,8 +190,8 @@ func (h *handler) scale(r *http.Request) (any, error) {
 	return done{}, s.UpdateShardCount(r.Context(), in.Shards)
 }
 
-// retention changes how long records are kept, or how much of them, or both: first the
-// time, and nothing more if that is refused.
+// retention changes for how long records are kept, or how many bytes of them, or both. The time is
+// first; if it is refused, nothing else changes.
 func (h *handler) retention(r *http.Request) (any, error) {
 	var in struct {
 		Retention      *jsontext.Duration

@@ -37,7 +37,7 @@
 // Type is that of the Detail, such as "TrimmedError".
 //
 //	GET  healthz                                200 while the storage works, else 503
-//	GET  readyz                                 200 while it takes writes, else 503
+//	GET  readyz                                 200 while it accepts writes, else 503
 //	GET  api/info                               what can be done here
 //	GET  api/streams                            streams with their totals: after, limit
 //	GET  api/streams/{stream}                   settings and shards: after, limit, open
@@ -70,11 +70,11 @@
 //	POST api/queues/{queue}/restore             {"Receipts"} of dead letters, up to 1,000, or {"All": true}
 //	POST api/queues/{queue}/discard             {"Receipts"} of dead letters, up to 1,000
 //
-// A POST has a header Braid-Inspect with any value, and JSON as its Content-Type.
+// A POST needs a header Braid-Inspect with any value, and JSON as its Content-Type.
 //
-// Records have these parameters: from, a position that [braid.ParsePosition] accepts,
-// TRIM_HORIZON by default; or instead last, 1 to 10,000, to look only at that many of the
-// newest records; limit, 1 to 1,000 records, 100 by default; key, only records with that
+// Requests for records have these parameters: from, a position that [braid.ParsePosition]
+// accepts, TRIM_HORIZON by default; or instead last, 1 to 10,000, to look only at that many
+// of the newest records; limit, 1 to 1,000 records, 100 by default; key, only records with that
 // partition key; match, only records whose key or data contains the text; data, the
 // maximum number of bytes of each record's data, 4,096 by default; and encrypted=show.
 // With last, the newest records that match are shown. The answer has the position Next,

@@ -116,7 +116,7 @@ next:
 				continue next
 			}
 		}
-		return badRequest("there is no parameter %.40q; there are %q", name, names)
+		return badRequest("unknown parameter %.40q; the parameters here are %q", name, names)
 	}
 	return nil
 }

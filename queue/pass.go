@@ -22,8 +22,8 @@ const (
 	deletedInCommit = 200 // rows
 )
 
-// pass applies the passing of time to that many entries: those whose records were trimmed or have
-// expired leave, and those that are due become visible or dead.
+// pass applies the passing of time to that many entries at most: it drops those whose records were
+// trimmed or have expired, and makes those that are due visible or dead.
 func (s *state) pass(now uint64, keeps time.Duration, most int) {
 	s.keeps = keeps
 	s.behind = !s.sweep(now, &most) || !s.elapse(now, &most) || !s.dieTried(&most)
@@ -60,7 +60,7 @@ func (s *state) depart(e *entry, now uint64) {
 	s.expire(e)
 }
 
-// elapse makes entries visible or dead that are due. It reports whether it has done so with all.
+// elapse makes entries that are due visible or dead. It reports whether none is left.
 func (s *state) elapse(now uint64, most *int) bool {
 	for first := s.locked.First(); first != nil && first.Due() <= now; first = s.locked.First() {
 		if *most--; *most < 0 {
@@ -86,7 +86,7 @@ func (s *state) end(e *entry) {
 }
 
 // dieTried makes dead letters of entries that were received as often as a new limit allows. It
-// reports whether it has done so with all.
+// reports whether none is left.
 func (s *state) dieTried(most *int) bool {
 	for found := s.lowered; found; {
 		found = false
@@ -94,7 +94,7 @@ func (s *state) dieTried(most *int) bool {
 			if !s.isSpent(int(receives)) {
 				continue
 			}
-			found = true // each that dies may move others into another set
+			found = true // each death may move other entries into another set
 			for e := range of {
 				if *most--; *most < 0 {
 					return false
@@ -174,7 +174,7 @@ func (s *state) discard(rows companion.Rows) {
 	s.garbage, s.useless = nil, nil
 }
 
-// passed brings the state up to a time, in that many steps at most. The caller holds q.mu.
+// passed moves the state towards a time, by that many entries at most. The caller holds q.mu.
 func (q *Queue) passed(now uint64, most int) { q.passedIn(&q.state, now, most) }
 
 func (q *Queue) passedIn(s *state, now uint64, most int) {
@@ -185,7 +185,7 @@ func (q *Queue) passedIn(s *state, now uint64, most int) {
 	s.pass(now, q.inner.Retention(), most)
 }
 
-// lockPresent locks the mutex when the state is up to the present, which it returns. visible is the
+// lockPresent brings the state up to the present time, now, and locks the mutex. visible is the
 // counter up to which records were visible then; the state has all their shards. With an error, the
 // mutex is not locked.
 func (q *Queue) lockPresent(ctx context.Context) (now, visible uint64, err error) {

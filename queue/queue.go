@@ -432,7 +432,7 @@ func (q *Queue) load(ctx context.Context) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.state, q.loaded = s, true
-	q.stats = counts{} // deliveries that have lapsed and records that have died by now were counted before the database was opened, or could have been
+	q.stats = counts{} // what has lapsed or died by now may have been counted before the database was opened
 	return q.overLocked(ctx)
 }
 

@@ -97,8 +97,8 @@ func (x expired) less(y expired) expired {
 	return expired{x.unreceived - y.unreceived, x.received - y.received, x.dead - y.dead}
 }
 
-// waste is an expired entry whose row is still stored. The queue's row counts it once its own row is
-// deleted, so that it is counted once after a restart, too.
+// waste is an expired entry whose row is still stored. The queue's row does not count it until its
+// own row is deleted; otherwise a restart would count it twice.
 type waste struct {
 	place
 	phase    phase
@@ -225,8 +225,8 @@ func restored(p place, row layout.DeliveryRow, now uint64, closedWell bool) *ent
 	case row.Waiting:
 		e.phase = waiting
 	default:
-		// A worker settles its records before it ends. So one that was left in flight has ended
-		// unexpectedly, even if the database was opened and closed since.
+		// A worker settles its records before it ends. So a worker that left one in flight has
+		// ended unexpectedly, even if the database was opened and closed since.
 		e.suspect = !closedWell || row.Local
 	}
 	if row.Local && !row.Waiting { // its receiver has ended with the process

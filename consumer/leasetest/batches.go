@@ -114,7 +114,7 @@ func (k *kit) storesAllOrNone() {
 		stored, err := store.CompareAndSetAll(ctx, next)
 		ender.Wait()
 		if stored != (err == nil) {
-			k.Fatalf("CompareAndSetAll() = %v, %v; although nobody else has written", stored, err)
+			k.Fatalf("CompareAndSetAll() = %v, %v, although nobody else has written", stored, err)
 		}
 		if !stored { // as in settle
 			if stored, err = store.CompareAndSetAll(k.Context(), leases); err != nil {

@@ -49,11 +49,11 @@ func (m *Memory) OnWrite(hook func(before, after consumer.Lease)) {
 
 // Fail sets a function that is called at the beginning of every call of List, Get,
 // CompareAndSet and Delete, and of the methods of a [MemoryFleet], with the name of the method
-// and the key of the lease (the zero key for List). If it returns an error, so does the method, without doing anything;
-// but if the error wraps [ErrAfter], the write is done first. The function may wait, to
-// hold up the call before it reaches the store. It is called by several goroutines at
-// once, so its state needs a lock or has to be atomic. nil removes it; calls in progress
-// may still use it for a while.
+// and the key of the lease (the zero key for List). If it returns an error, so does the method,
+// without doing anything; but if the error wraps [ErrAfter], the write is done first. The
+// function may wait, to hold up the call before it reaches the store. It is called by several
+// goroutines at once, so its state needs a lock or has to be atomic. nil removes it; calls in
+// progress may still use it for a while.
 func (m *Memory) Fail(fail func(op string, key consumer.LeaseKey) error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -162,7 +162,7 @@ func (k *kit) isWholeAfterTheContext() {
 	lease = k.settle(ended, next, lease)
 	deleted, err := k.store.Delete(ended, lease)
 	if deleted != (err == nil) {
-		k.Fatalf("Delete() = %v, %v; although nobody else has written", deleted, err)
+		k.Fatalf("Delete() = %v, %v, although nobody else has written", deleted, err)
 	}
 	if !deleted {
 		again, err := k.store.Delete(k.Context(), lease) // false if the delete was done, but its response lost
@@ -181,7 +181,7 @@ func (k *kit) settle(ctx context.Context, next, was consumer.Lease) consumer.Lea
 	k.Helper()
 	stored, err := k.store.CompareAndSet(ctx, next)
 	if stored != (err == nil) {
-		k.Fatalf("CompareAndSet(%s) = %v, %v; although nobody else has written", show(next), stored, err)
+		k.Fatalf("CompareAndSet(%s) = %v, %v, although nobody else has written", show(next), stored, err)
 	}
 	if !stored {
 		if stored, err = k.store.CompareAndSet(k.Context(), was); err != nil {

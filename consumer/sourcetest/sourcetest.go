@@ -36,9 +36,9 @@ type Fixture struct {
 	Delete func(t *testing.T, stream string)
 }
 
-// Options are promises of [consumer.Source] that a source may leave out, and how it is
-// tested. Workers can deal with each; the fields say what that means for a processor. The
-// zero value tests every promise.
+// Options name the promises of [consumer.Source] that a source does not keep, and how it is
+// tested. Workers can do without each of these promises; the fields say what that means for a
+// processor. The zero value tests every promise.
 type Options struct {
 	// Bubble runs each test in a bubble of package testing/synctest, for a source without
 	// connections out of the process. Waiting then takes no real time.
@@ -48,7 +48,7 @@ type Options struct {
 	// which silently moves a reader to the trim horizon. The source need not know which
 	// records are missing: the Gap of a page may be Suspected, and may come where nothing is
 	// missing. It must come where something may be missing. [consumer.Config].OnGap may then
-	// be called without need.
+	// be called although nothing is missing.
 	SuspectsTrims bool
 
 	// Granularity is for a service whose times are coarse. Records that arrive within this time of

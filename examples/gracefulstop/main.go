@@ -65,7 +65,7 @@ func run(ctx context.Context, out io.Writer) (err error) {
 	if archive.twice > 0 {
 		return fmt.Errorf("%d measurements were handed in twice", archive.twice)
 	}
-	fmt.Fprintf(out, "The second run went on there. All %d measurements are in the archive, each once.\n", measurements)
+	fmt.Fprintf(out, "The second run continued there. All %d measurements are in the archive, each once.\n", measurements)
 	return nil
 }
 

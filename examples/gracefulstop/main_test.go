@@ -15,6 +15,6 @@ func TestNothingIsHandedInTwice(t *testing.T) {
 	var out strings.Builder
 	require.NoError(t, run(t.Context(), &out))
 	require.Equal(t, `The first run was interrupted, and has handed in all that it had gathered.
-The second run went on there. All 1000 measurements are in the archive, each once.
+The second run continued there. All 1000 measurements are in the archive, each once.
 `, out.String())
 }

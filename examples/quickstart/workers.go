@@ -9,7 +9,7 @@ import (
 )
 
 // workers count the flights: two workers of one application, which share the stream's
-// shards. There could as well be one, or ten; each shard is processed by one worker.
+// shards. There could just as well be one, or ten; each shard is processed by one worker.
 type workers []*consumer.Worker
 
 func startWorkers(ctx context.Context, db *braid.DB) (workers, error) {

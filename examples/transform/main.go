@@ -59,7 +59,7 @@ func run(ctx context.Context, out io.Writer) (err error) {
 	if err := resumed(ctx, dir); err != nil {
 		return err
 	}
-	fmt.Fprintln(out, "It was opened again, and the worker went on until all of them were.")
+	fmt.Fprintln(out, "It was opened again, and the worker continued until all of them were.")
 	return verify(ctx, dir, out)
 }
 

@@ -11,7 +11,7 @@ func TestEveryOrderHasOneInvoice(t *testing.T) {
 	var out strings.Builder
 	require.NoError(t, run(t.Context(), &out))
 	require.Equal(t, `The database was closed under the worker, with a part of the orders invoiced.
-It was opened again, and the worker went on until all of them were.
+It was opened again, and the worker continued until all of them were.
 5000 orders, 5000 invoices:
   customer-0  1250 orders
   customer-1  1250 orders

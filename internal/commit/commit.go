@@ -10,7 +10,7 @@
 // Invariant: a group's requests are applied, made durable and published before
 // the next group is applied. So the order in which a [Log] numbers records is
 // the order in which they become visible, and nothing is visible before it is
-// durable. TestOrder holds it.
+// durable. TestOrder verifies that.
 package commit
 
 import (

@@ -18,9 +18,9 @@ func (c *Committer) run() {
 }
 
 // runGroup commits a group. It returns false if the store accepts no more batches: then endAll
-// ends the requests, and no group runs any more.
+// ends the requests, and no further group runs.
 func (c *Committer) runGroup(g *group) bool {
-	if !g.applied { // else its caller has left it after that
+	if !g.applied { // a caller may have applied it before it left the group
 		c.apply(g)
 	}
 	if !c.batch.Empty() {
@@ -84,7 +84,7 @@ func (c *Committer) awaitCallers(g *group) {
 // runInline returns false, and the caller waits like any other.
 //
 // Invariant: nothing in this function waits for a disk that may hang.
-// TestACallerLeavesAGroupThatWaits holds it.
+// TestACallerLeavesAGroupThatWaits verifies that.
 func (c *Committer) runInline(g *group, r *Request) bool {
 	c.apply(g)
 	done, ok := c.tryCommit(g)

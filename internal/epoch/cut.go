@@ -18,11 +18,11 @@ func (c Cuts) Of(id uint32) *Cut {
 
 // Cut has the streams that have died in an epoch that still has records.
 type Cut struct {
-	streams map[uint32]uint64 // streams without a living record there, with their bytes of dead ones
+	streams map[uint32]uint64 // streams whose records there are all dead, with the bytes of those records
 	bytes   uint64            // the sum of these bytes
 }
 
-// Set notes that a stream has no living record in the epoch, and that many bytes of dead ones.
+// Set notes that all of a stream's records in the epoch are dead, and how many bytes they have.
 func (c *Cut) Set(stream uint32, bytes uint64) {
 	c.bytes += bytes - c.streams[stream]
 	c.streams[stream] = bytes

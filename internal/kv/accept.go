@@ -32,8 +32,8 @@ import (
 // is written to lossesName before anything is changed; a file gets a second name in lostName
 // before it is replaced, in one step. So after a power cut, the next open either refuses, or
 // finds the loss recorded; with AcceptLoss it continues the repair. If a repair is impossible,
-// the open is refused; it never makes a new database. TestPowerCutWhileALossIsAccepted holds
-// it.
+// the open is refused; it never makes a new database. TestPowerCutWhileALossIsAccepted verifies
+// that.
 const (
 	lossesName    = "LOSSES"
 	newLossesName = "LOSSES.new"
@@ -168,7 +168,7 @@ func (s *Store) MarkLosses() error {
 	})
 }
 
-// path returns that of a file of the store.
+// path returns the path of a file of the store.
 func (a *acceptor) path(name string) string { return a.s.guard.PathJoin(a.s.StoreDir(), name) }
 
 // setAside moves a file of the store to the directory of lost files. A missing file is no
@@ -291,8 +291,8 @@ func (a *acceptor) cutLog(damage *FileDamageError, name string) error {
 	return a.replace(name)
 }
 
-// ownBytes is soundBytes of a log or manifest that is the listed one; 0 of a foreign one, or if
-// the ledger cannot decide.
+// ownBytes is soundBytes for a log or manifest that the ledger knows. It returns 0 for a foreign
+// one, or if the ledger cannot decide.
 func (a *acceptor) ownBytes(name string, number uint64) (int64, error) {
 	sound, _, err := a.s.storeFiles().soundBytes(name, number)
 	if err != nil {

@@ -87,7 +87,7 @@ func (s *Store) shut() bool {
 	return open
 }
 
-// shutDown closes Pebble once nobody uses it any more.
+// shutDown closes Pebble once nobody uses it.
 //
 // Invariant: Pebble is closed exactly once, with no call in the gate, no iterator and no
 // snapshot. So Pebble never panics about use after close.

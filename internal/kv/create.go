@@ -86,7 +86,7 @@ func checkVacant(files FS, dir string) error {
 //
 // Invariant: the identity says "creating" durably before anything else is there, and "ready"
 // only when all of it is durable. So after a crash there is either a beginning that the next
-// open wipes, or a whole database. TestCreationSurvivesCrashes holds it. The ledger says
+// open wipes, or a whole database. TestCreationSurvivesCrashes verifies that. The ledger says
 // "ready" too, a moment later: see checkCreating.
 func (s *Store) create() error {
 	if err := s.announce(); err != nil {

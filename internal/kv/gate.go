@@ -9,7 +9,7 @@ import (
 // gate counts the running calls of a type that can be closed.
 //
 // Invariant: after wait has returned, no call is inside and none ever enters.
-// TestGate holds it. It is on the path of every commit and every page read, so
+// TestGate verifies that. It is on the path of every commit and every page read, so
 // it is two atomic additions and no mutex.
 type gate struct {
 	state   atomic.Int64 // the number of calls inside, and shutBit

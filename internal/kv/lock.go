@@ -116,8 +116,8 @@ func lockDir(dir string) (*dirLock, error) {
 
 // insteadOfReading is the advice for a program that wants to read a database while another one
 // writes to it.
-const insteadOfReading = "to read it meanwhile, have the program that has it open make a copy with DB.Backup " +
-	"and open that, or answer over HTTP, as package kinesisapi does"
+const insteadOfReading = "to read it meanwhile, let that program make a copy with DB.Backup and open the copy, " +
+	"or let it answer over HTTP, as package kinesisapi does"
 
 // shareDir locks a directory together with other readers, without writing to it.
 func shareDir(dir string) (*dirLock, error) {

@@ -60,7 +60,7 @@ func setLogShape(o *pebble.Options, cfg Config) {
 	// A reader seeks the first row at or above a key between two rows, since the key of a row
 	// of records is that of its last record. The separator after a block is therefore its last
 	// key itself: a shorter one could lie above the sought key, and the seek would read one
-	// block more, which may be damaged. TestALookReadsNoBlockBefore holds it.
+	// block more, which may be damaged. TestALookReadsNoBlockBefore verifies that.
 	comparer := *pebble.DefaultComparer
 	comparer.Separator = func(dst, a, _ []byte) []byte { return append(dst, a...) }
 	o.Comparer = &comparer

@@ -14,7 +14,7 @@ import (
 
 // This file opens a database without changing a byte: it makes no directory, writes no lock
 // file, and removes nothing that a crash left behind; Pebble replays its log into memory.
-// TestReadOnlyChangesNothing holds it.
+// TestReadOnlyChangesNothing verifies that.
 
 // locateReadOnly is locate for reading: it finds the directory and shares its lock.
 func (s *Store) locateReadOnly() (FS, error) {

@@ -55,7 +55,7 @@ func (k *Kit) DropBefore(operation string, times int) {
 
 // DropAfter breaks the connection of the next calls of an operation, as many as times,
 // after they have run and before the answer. To the caller it looks like [Kit.DropBefore]:
-// the outcome is unknown. The SDK retries, so a record whose answer was lost is stored
+// the outcome is unknown. The SDK retries, so a record whose response was lost is stored
 // twice.
 func (k *Kit) DropAfter(operation string, times int) {
 	k.t.Helper()
@@ -67,7 +67,7 @@ func (k *Kit) DropAfter(operation string, times int) {
 // once; a record that has no receives left becomes a dead letter. Kinesis may do so on rare
 // occasions, and a consumer must be able to handle it.
 //
-// For an acknowledgement whose answer is lost use [Kit.DropAfter].
+// For an acknowledgement whose response is lost, use [Kit.DropAfter].
 func (k *Kit) Redeliver(times int) {
 	k.t.Helper()
 	k.add("AcknowledgeQueueRecords", times, fault.Fault{Redeliver: true})

@@ -74,7 +74,7 @@ type Kit struct {
 	log    log
 
 	disk    *braidtest.Disk
-	exact   bool // whether limits hold
+	exact   bool // whether Kinesis's limits are enforced
 	expired int  // how often ExpireIterators was called
 
 	mu      sync.Mutex // guards the fields below
@@ -222,7 +222,7 @@ func (k *Kit) close() {
 		k.t.Errorf("kinesistest: the test ended before %s of %s met a fault: %s", counted(f.Times, "call"), f.Operation, describe(f.Fault))
 	}
 	for _, m := range k.faults.Misfits() {
-		k.t.Errorf("kinesistest: entry %d was to fail, counted from 0, in a PutRecords that had %d entries", m.Entry, m.Entries)
+		k.t.Errorf("kinesistest: entry %d (counted from 0) was to fail in a PutRecords call that had %d entries", m.Entry, m.Entries)
 	}
 	if l := k.life(); l != nil && k.t.Failed() {
 		k.t.Logf("kinesistest: %s", l.summary(k.log.shown()))

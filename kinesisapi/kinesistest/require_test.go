@@ -203,7 +203,7 @@ func TestAnEntryThatACallLacksFailsTheTest(t *testing.T) {
 		k.FailEntries(throttled, 1, 2)
 		require.EqualValues(t, 1, *putRecords(t, k.Kinesis(), "one", "two").FailedRecordCount)
 	})
-	require.Equal(t, []string{"kinesistest: entry 2 was to fail, counted from 0, in a PutRecords that had 2 entries"}, f.errors)
+	require.Equal(t, []string{"kinesistest: entry 2 (counted from 0) was to fail in a PutRecords call that had 2 entries"}, f.errors)
 }
 
 func TestAFailedTestShowsWhatWasThere(t *testing.T) {

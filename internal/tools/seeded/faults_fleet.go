@@ -28,7 +28,7 @@ var fleetFaults = []fault{
 	},
 	{
 		name:    "lock-lasts-as-long-as-ones-own",
-		what:    "a worker takes the lock after the time that its own lock would last, not that of the holder's",
+		what:    "a worker takes the lock when its own lock would have expired, not the holder's",
 		promise: "one worker leads",
 		edits: []edit{{
 			"awskinesis/leaselock.go",
@@ -96,7 +96,7 @@ var fleetFaults = []fault{
 	},
 	{
 		name:    "request-counts-as-a-renewal",
-		what:    "a request to hand a lease over changes its counter, so that its owner loses it",
+		what:    "a hand-over request changes the counter of the lease, so that its owner loses it",
 		promise: "a lease is handed over by its owner",
 		edits: []edit{{
 			"awskinesis/leasefleet.go",
@@ -112,7 +112,7 @@ var fleetFaults = []fault{
 	},
 	{
 		name:    "renewal-undoes-a-request",
-		what:    "a renewal compares the counter alone, which a request to hand over leaves as it was",
+		what:    "a renewal compares only the counter, which a hand-over request does not change",
 		promise: "a lease is handed over by its owner",
 		edits:   []edit{{"awskinesis/leases.go", "	if was != nil {\n		for attr, owner := range", "	if false {\n		for attr, owner := range"}},
 		test:    test{dir: "awskinesis", run: "^TestHandOversAreThoseOfTheKCL$"},
@@ -152,7 +152,7 @@ var fleetFaults = []fault{
 	},
 	{
 		name:    "old-listing-believed",
-		what:    "a worker makes leases of the shards in a listing that is older than the leases",
+		what:    "a worker creates leases for shards of a listing that is older than the leases",
 		promise: "a shard that is done is not processed again",
 		edits:   []edit{{"consumer/fleet.go", "		s.settled[key], sought[key] = asked, max(before, assigned)\n", "		s.settled[key], sought[key] = true, max(before, assigned)\n"}},
 		test:    test{dir: "consumer", run: "^TestShardsThatEndedDuringAnOutage$"},
@@ -193,7 +193,7 @@ var fleetFaults = []fault{
 	{
 		name:    "refusals-cost-retries",
 		what:    "a repeated write that finds itself stored uses up the quota of retries",
-		promise: "lost answers do not keep a worker from its leases",
+		promise: "lost responses do not keep a worker from its leases",
 		edits:   []edit{{"awskinesis/leaseretry.go", "		if isRefused(failure) {\n", "		if isRefused(failure) && failure == nil {\n"}},
 		test:    test{dir: "awskinesis", run: "^TestRefusalsCostNoRetries$"},
 		finds:   `Error:`,

@@ -52,7 +52,7 @@ var producerFaults = []fault{
 	},
 	{
 		name:    "lost-answer-forgotten-at-the-next-attempt",
-		what:    "a record that is refused after an attempt whose answer was lost counts as refused",
+		what:    "a record that is refused after an attempt whose response was lost counts as refused",
 		promise: "a refused record was not stored",
 		edits: []edit{{
 			"awskinesis/call.go",
