@@ -231,10 +231,13 @@
 //     table, as they are for applications that began with 3.5. [NewLeaseStore] refuses others. The
 //     KCL's workerMetricsReporterFreqInMillis must be at least 15 s; its default is 30 s.
 //   - Config.WorkerID is the key of a row in the lease table, so it must not be the ID of a shard.
-//   - Braid workers do not report their CPU load. Set the KCL's disableWorkerMetrics to true, so that
-//     a KCL leader compares all workers by the bytes per second of their shards. KCL workers that
-//     report their CPU load, as they do on EC2, ECS and EKS by default, are not compared with braid
-//     workers, which may then get no shards as long as each shard has an owner.
+//   - A KCL leader compares workers by their CPU utilization if they report it, as KCL workers do by
+//     default on EC2, ECS and EKS. Braid workers then report an estimate: the utilization per byte of
+//     all KCL workers that report it, times the bytes per second of the braid worker's shards, and at
+//     most the KCL's limit. So a braid worker gets as many bytes per second as an average KCL worker,
+//     even if its own machine is larger, smaller or busy. The same holds for other measurements that
+//     KCL workers report, such as memory. If they report none, a KCL leader compares all workers by
+//     the bytes per second of their shards.
 //   - When a worker dies, its shards are assigned to others after two to three LeaseDurations if a
 //     braid worker leads, and after up to a minute plus two assignment intervals if a KCL worker
 //     leads. A braid leader that dies is replaced after four to six LeaseDurations, and one that

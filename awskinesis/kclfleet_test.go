@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -151,6 +152,45 @@ func TestKCLSharesByLoadWithBraid(t *testing.T) {
 	f.requireConsistent()
 	f.stop("java-3")
 	f.stop("braid-2")
+	j.requireOrder()
+}
+
+// A leader of the KCL whose workers measure their CPU utilization, as they do by default on AWS, gives
+// braid workers their share. The KCL measures the CPU of the machine, which all workers of this test
+// share, so there is one worker of the KCL at a time.
+func TestKCLSharesByCPUWithBraid(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("the KCL measures the CPU only on Linux")
+	}
+	j := newJourneyOf(t, compileKCL(t), 4)
+	f := &mixedFleet{journey: j, strategy: "cpu", workers: make(map[string]*process)}
+	stopFeeding := f.feed()
+	defer stopFeeding()
+
+	f.start("java-1")
+	f.awaitShare("java-1")
+	f.start("braid-1")
+	f.awaitShare("java-1", "braid-1")
+	require.Equal(t, "java-1", f.leader())
+	require.NotNil(t, f.dynamo.Items("billing")["java-1"]["sts"]["M"].(map[string]any)["C"])
+	f.start("braid-2")
+	f.awaitShare("java-1", "braid-1", "braid-2")
+	f.stop("java-1")
+	f.awaitShare("braid-1", "braid-2")
+	f.start("java-2")
+	f.awaitShare("java-2", "braid-1", "braid-2")
+	f.stop("braid-1")
+	f.stop("braid-2")
+	f.awaitShare("java-2")
+	require.Equal(t, "java-2", f.leader())
+	f.start("braid-3")
+	f.awaitShare("java-2", "braid-3")
+
+	stopFeeding()
+	j.await("everything", j.isComplete)
+	f.requireConsistent()
+	f.stop("java-2")
+	f.stop("braid-3")
 	j.requireOrder()
 }
 

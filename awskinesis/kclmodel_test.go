@@ -1,6 +1,7 @@
 package awskinesis_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -23,8 +24,11 @@ type kclWorker struct {
 	f      *fleet
 	name   string
 	client *dynamodb.Client
+	cpu    func(load float64) float64 // its measurement at a throughput of its leases; nil for none
 	cancel context.CancelFunc
 	ended  chan struct{}
+
+	measured []string // the last values of cpu; of the worker's goroutine
 
 	mu    sync.Mutex        // guards the fields below
 	held  map[string]uint64 // counters, by lease
@@ -32,10 +36,11 @@ type kclWorker struct {
 	given []string          // leases that it has handed over
 }
 
-// joinKCL starts a kclWorker. Its clock may be off.
-func (f *fleet) joinKCL(name string, clock time.Duration) *kclWorker {
+// joinKCL starts a kclWorker. Its clock may be off. If cpu is not nil, it reports the utilization of its
+// CPU in percent: the result of cpu for the throughput of its leases, in KiB per second.
+func (f *fleet) joinKCL(name string, clock time.Duration, cpu func(load float64) float64) *kclWorker {
 	f.Helper()
-	w := &kclWorker{f: f, name: name, client: f.dynamo.Client(), ended: make(chan struct{}), held: make(map[string]uint64)}
+	w := &kclWorker{f: f, name: name, cpu: cpu, client: f.dynamo.Client(), ended: make(chan struct{}), held: make(map[string]uint64)}
 	ctx, cancel := context.WithCancel(context.Background())
 	w.cancel = cancel
 	go w.run(ctx, clock)
@@ -75,9 +80,23 @@ func (w *kclWorker) run(ctx context.Context, clock time.Duration) {
 }
 
 func (w *kclWorker) report(clock time.Duration) {
+	values, limits := map[string]any{}, map[string]any{}
+	if w.cpu != nil {
+		var load float64
+		for _, row := range w.f.dynamo.Items("billing") {
+			owner := cmp.Or(dynamotest.Text(row["checkpointOwner"]), dynamotest.Text(row["leaseOwner"]))
+			if owner == w.name && row["throughputKBps"] != nil {
+				load += floatOf(w.f, row["throughputKBps"])
+			}
+		}
+		if w.measured = append(w.measured, strconv.FormatFloat(w.cpu(load), 'f', 6, 64)); len(w.measured) > 10 {
+			w.measured = w.measured[1:]
+		}
+		values["C"], limits["C"] = numbers(w.measured...), numbers("100")
+	}
+	now := n(strconv.FormatInt(time.Now().Add(clock).Unix(), 10))
 	w.f.dynamo.Put(w.f, "billing", dynamotest.Item{
-		"leaseKey": s(w.name), "entityType": s("WORKER_METRIC_STATS"), "sup": n("1"), "sts": {"M": map[string]any{}}, "opr": {"M": map[string]any{}},
-		"lut": n(strconv.FormatInt(time.Now().Add(clock).Unix(), 10)), "slu": n(strconv.FormatInt(time.Now().Add(clock).Unix(), 10)),
+		"leaseKey": s(w.name), "entityType": s("WORKER_METRIC_STATS"), "sup": n("1"), "sts": {"M": values}, "opr": {"M": limits}, "lut": now, "slu": now,
 	})
 }
 

@@ -46,6 +46,7 @@ type fleet struct {
 	mu      sync.Mutex // guards the fields below
 	members map[string]*member
 	workers map[string]metricsSighting // workers whose metrics were in the last listing
+	loads   map[string]float64         // of the workers in the last listing, in bytes per second
 }
 
 // member is a worker of this process. It belongs to the goroutine that calls Report for the worker.
@@ -64,6 +65,9 @@ type metricsSighting struct {
 	value   string // attrLastUpdateTime
 	changed time.Time
 	failing bool // one of its measurements fails; a KCL leader then assigns it nothing
+
+	measured  map[string]measurement // by kind
+	estimated bool                   // by a braid worker, from the measurements of others
 }
 
 func newFleet(s *LeaseStore) *fleet {
@@ -113,19 +117,23 @@ func (f *fleet) member(worker string) *member {
 	return m
 }
 
-// writeMetrics writes the row that shows others that a worker is alive. The row has no
-// measurements. So the KCL compares the bytes per second of the worker's leases with those of an
-// average worker.
+// writeMetrics writes the row that shows others that a worker is alive, and what its load is.
 func (f *fleet) writeMetrics(ctx context.Context, worker string, now time.Time) error {
-	seconds := numberAttr(strconv.FormatInt(now.Unix(), 10))
+	seconds := strconv.FormatInt(now.Unix(), 10)
+	values, limits := writeMeasurements(f.estimate(worker))
 	_, err := askTable(ctx, f.store, "report to", f.store.client.UpdateItem, &dynamodb.UpdateItemInput{
-		TableName:                &f.store.leases.name,
-		Key:                      leaseRow{attrKey: stringAttr(worker)},
-		UpdateExpression:         aws.String("SET #lut = :now, #slu = :now, #sup = :sup, #type = :type"),
-		ConditionExpression:      aws.String("attribute_not_exists(#key) OR #type = :type"),
-		ExpressionAttributeNames: map[string]string{"#lut": attrLastUpdateTime, "#slu": attrSupportTime, "#sup": attrSupport, "#type": attrEntityType, "#key": attrKey},
+		TableName:           &f.store.leases.name,
+		Key:                 leaseRow{attrKey: stringAttr(worker)},
+		UpdateExpression:    aws.String("SET #lut = :now, #slu = :now, #sup = :sup, #type = :type, #values = :values, #limits = :limits, #braid = :braid"),
+		ConditionExpression: aws.String("attribute_not_exists(#key) OR #type = :type"),
+		ExpressionAttributeNames: map[string]string{
+			"#lut": attrLastUpdateTime, "#slu": attrSupportTime, "#sup": attrSupport, "#type": attrEntityType, "#key": attrKey,
+			"#values": attrMeasurements, "#limits": attrLimits, "#braid": attrBraid,
+		},
 		ExpressionAttributeValues: leaseRow{
-			":now": seconds, ":sup": numberAttr(strconv.Itoa(supportsOneTable)), ":type": stringAttr(entityMetrics),
+			":now": numberAttr(seconds), ":sup": numberAttr(strconv.Itoa(supportsOneTable)), ":type": stringAttr(entityMetrics),
+			":values": values, ":limits": limits,
+			":braid": &types.AttributeValueMemberM{Value: leaseRow{braidReported: stringAttr(seconds)}},
 		},
 	})
 	if isRefused(err) {
@@ -134,8 +142,9 @@ func (f *fleet) writeMetrics(ctx context.Context, worker string, now time.Time) 
 	return err
 }
 
-// noteMetrics notes which workers are alive, from all metrics rows of the table.
-func (f *fleet) noteMetrics(rows []leaseRow) {
+// noteListing notes which workers are alive and what their load is, from all leases and all metrics
+// rows of the table.
+func (f *fleet) noteListing(leases []consumer.Lease, rows []leaseRow) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now := time.Now()
@@ -152,30 +161,25 @@ func (f *fleet) noteMetrics(rows []leaseRow) {
 		case sight.value != value:
 			sight.changed = now
 		}
-		sight.value, sight.failing = value, isFailing(r)
+		sight.value, sight.estimated = value, isEstimated(r)
+		sight.measured, sight.failing = readMeasurements(r)
 		workers[name] = sight
 	}
-	f.workers = workers
+	f.workers, f.loads = workers, loadsOf(leases)
 }
 
-// isFailing reports whether the last value of any of a worker's measurements is missing.
-func isFailing(r leaseRow) bool {
-	for _, values := range mapOf(r[attrMeasurements]) {
-		if list, is := values.(*types.AttributeValueMemberL); is && len(list.Value) > 0 {
-			if last, err := strconv.ParseFloat(numberOf(list.Value[len(list.Value)-1]), 64); err == nil && last == -1 {
-				return true
-			}
-		}
-	}
-	return false
+// isAvailable reports whether a worker can be assigned leases. Workers are listed once per
+// LeaseDuration.
+func (f *fleet) isAvailable(sight metricsSighting) bool {
+	return time.Since(sight.changed) < metricsLast+f.store.opts.LeaseDuration && !sight.failing
 }
 
 // alive returns the workers that can be assigned leases.
 func (f *fleet) alive() (workers []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for name, sight := range f.workers { // they are listed once per LeaseDuration
-		if time.Since(sight.changed) < metricsLast+f.store.opts.LeaseDuration && !sight.failing {
+	for name, sight := range f.workers {
+		if f.isAvailable(sight) {
 			workers = append(workers, name)
 		}
 	}

@@ -124,7 +124,7 @@ func TestBraidLeadsWorkersOfTheKCL(t *testing.T) {
 			inMixedFleet(t, 4, func(f *fleet) {
 				one := f.join("one", nil, nil)
 				f.put()
-				java := f.joinKCL("java", clock)
+				java := f.joinKCL("java", clock, nil)
 				time.Sleep(2 * time.Minute)
 				require.Equal(f, map[string]int{"one": 2, "java": 2}, f.owners())
 				held, lost, _ := java.standing()
@@ -161,7 +161,7 @@ func TestBraidLeadsWorkersOfTheKCL(t *testing.T) {
 func TestBraidFollowsALeaderOfTheKCL(t *testing.T) {
 	inMixedFleet(t, 3, func(f *fleet) {
 		f.begin()
-		java := f.joinKCL("java", 0)
+		java := f.joinKCL("java", 0, nil)
 		one := f.join("one", nil, nil)
 		f.put()
 		beat := func(d time.Duration) {
@@ -282,7 +282,7 @@ func TestRowsOfAMixedFleetAreThoseOfTheKCL(t *testing.T) {
 			row := rows[key]
 			require.NotNil(f, row, "%s", key)
 			for name, value := range want {
-				if slices.Contains([]string{"h", "opr", "sts"}, name) { // of history and measurements
+				if name == "h" { // the history
 					require.Nil(f, row[name])
 					continue
 				}
@@ -296,6 +296,8 @@ func TestRowsOfAMixedFleetAreThoseOfTheKCL(t *testing.T) {
 		require.Equal(f, kclLock["entityType"], rows["Leader"]["entityType"])
 		require.Equal(f, kclMetrics["entityType"], rows["one"]["entityType"])
 		require.Equal(f, kclMetrics["sup"], rows["one"]["sup"])
+		require.Equal(f, kclMetrics["sts"], rows["one"]["sts"])
+		require.Equal(f, kclMetrics["opr"], rows["one"]["opr"])
 		require.Equal(f, kclVersion["cv"], rows["Migration3.0"]["cv"])
 		require.Equal(f, kclVersion["entityType"], rows["Migration3.0"]["entityType"])
 		require.Regexp(f, `^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`, dynamotest.Text(rows["Leader"]["recordVersionNumber"]))
@@ -314,7 +316,7 @@ func TestRowsOfAMixedFleetAreThoseOfTheKCL(t *testing.T) {
 func TestLeaderKnowsWhoLives(t *testing.T) {
 	inMixedFleet(t, 6, func(f *fleet) {
 		one := f.join("one", nil, nil)
-		java := f.joinKCL("java", 0)
+		java := f.joinKCL("java", 0, nil)
 		failing, dead, gone := maps.Clone(kclMetrics), maps.Clone(kclMetrics), maps.Clone(kclMetrics)
 		failing["leaseKey"], failing["sts"] = s("failing"), dynamotest.Attribute{"M": map[string]any{"C": dynamotest.Attribute{"L": []any{n("12.5"), n("-1")}}}}
 		at := func(d time.Duration) dynamotest.Attribute { return n(strconv.FormatInt(time.Now().Add(d).Unix(), 10)) }
@@ -675,7 +677,7 @@ func TestLeaderThatWasAwayLongLeadsNoMore(t *testing.T) {
 func TestLeasesAtLatestStayWithTheirOwner(t *testing.T) {
 	inMixedFleet(t, 2, func(f *fleet) {
 		f.begin()
-		java := f.joinKCL("java", 0)
+		java := f.joinKCL("java", 0, nil)
 		row := kclRow()
 		row["leaseKey"], row["leaseOwner"], row["leaseCounter"] = s("shardId-000000000000"), s("java"), n("7")
 		row["checkpoint"], row["entityType"] = s("LATEST"), s("LEASE")

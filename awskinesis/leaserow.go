@@ -46,6 +46,7 @@ const (
 	attrLastUpdateTime = "lut" // of worker metrics: seconds since 1970
 	attrWorkerID       = "wid" // of worker metrics in a separate table
 	attrMeasurements   = "sts" // of worker metrics: the last values of each
+	attrLimits         = "opr" // of worker metrics: the maximum desired value of each
 	attrSupport        = "sup" // of worker metrics: what the worker's version can do
 	attrSupportTime    = "slu"
 )
@@ -90,6 +91,7 @@ const (
 	braidCheckpoint      = "checkpoint"
 	braidPendingDetails  = "pending"
 	braidGaps            = "gaps"
+	braidReported        = "reported"    // of worker metrics: attrLastUpdateTime as braid wrote it
 	maxWholeSubSequences = math.MaxInt32 // after every record of an aggregate
 )
 

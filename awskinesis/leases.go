@@ -269,7 +269,7 @@ func (s *LeaseStore) List(ctx context.Context) (leases []consumer.Lease, err err
 	}
 	s.known.endListing(listing)
 	if s.fleet != nil {
-		s.fleet.noteMetrics(metrics)
+		s.fleet.noteListing(leases, metrics)
 	}
 	return leases, nil
 }

@@ -38,6 +38,8 @@ import software.amazon.kinesis.processor.SingleStreamTracker;
 import software.amazon.kinesis.processor.StreamTracker;
 import software.amazon.kinesis.retrieval.KinesisClientRecord;
 import software.amazon.kinesis.retrieval.polling.PollingConfig;
+import software.amazon.kinesis.worker.metric.OperatingRange;
+import software.amazon.kinesis.worker.metric.impl.linux.LinuxCpuWorkerMetric;
 
 /**
  * A worker of the KCL that prints what happens to it, one line each:
@@ -50,8 +52,9 @@ import software.amazon.kinesis.retrieval.polling.PollingConfig;
  * </pre>
  *
  * It checkpoints after every third record. Told "hang" or "go on", it also prepares a checkpoint after
- * the 40th when all shards are under way, and hangs or goes on. Told "plain" or "load", it prepares none,
- * and as the leader it assigns leases by their number or, as the KCL does by default, by the load.
+ * the 40th when all shards are under way, and hangs or goes on. Told "plain", "load" or "cpu", it prepares
+ * none, and as the leader it assigns leases by their number or, as the KCL does by default, by the load. With
+ * "cpu" it measures the utilization of the CPU, as the KCL does by default on AWS.
  * It stops gracefully when its input ends, and exits with 1 if it still processes a shard after that.
  *
  * With the property "streams", which has serialized stream identifiers divided by commas, it is in
@@ -90,7 +93,7 @@ public class Worker implements ShardRecordProcessor {
     public static void main(String[] args) throws Exception {
         String kinesisEndpoint = args[0], dynamoEndpoint = args[1], application = args[2], worker = args[3];
         hangs = args[4].equals("hang");
-        prepares = !args[4].equals("plain") && !args[4].equals("load");
+        prepares = hangs || args[4].equals("go on");
         StaticCredentialsProvider credentials = StaticCredentialsProvider.create(AwsBasicCredentials.create("a", "b"));
         KinesisAsyncClient kinesis = KinesisAsyncClient.builder().region(Region.EU_CENTRAL_1).credentialsProvider(credentials)
                 .endpointOverride(URI.create(kinesisEndpoint)).httpClientBuilder(NettyNioAsyncHttpClient.builder().protocol(Protocol.HTTP1_1)).build();
@@ -105,7 +108,12 @@ public class Worker implements ShardRecordProcessor {
         var leases = configs.leaseManagementConfig().failoverTimeMillis(3000).shardSyncIntervalMillis(1000);
         leases.dynamoDbLockBasedLeaderLeaseDurationInMillis(3000L);
         leases.dynamoDbLockBasedLeaderHeartbeatPeriodInMillis(1000L);
-        leases.workerUtilizationAwareAssignmentConfig().disableWorkerMetrics(true);
+        if (args[4].equals("cpu")) {
+            OperatingRange range = OperatingRange.builder().maxUtilization(100).build();
+            leases.workerUtilizationAwareAssignmentConfig().workerMetricList(List.of(new LinuxCpuWorkerMetric(range)));
+        } else {
+            leases.workerUtilizationAwareAssignmentConfig().disableWorkerMetrics(true);
+        }
         leases.workerUtilizationAwareAssignmentConfig().inMemoryWorkerMetricsCaptureFrequencyMillis(1000L);
         if (args[4].equals("plain")) {
             leases.leaseAssignmentStrategy(LeaseAssignmentStrategy.LEASE_COUNT_BASED); // so that each worker gets some
