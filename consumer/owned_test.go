@@ -131,13 +131,19 @@ func TestIndexOfOwnersShowsAssignments(t *testing.T) {
 		require.InDelta(c, 100, links.all.Load(), 1)
 		require.InDelta(c, 100, links.owned.Load(), 1)
 
-		c.change(func(l *consumer.Lease) { l.Owner, l.Epoch = "elsewhere", l.Epoch+1 })
-		time.Sleep(leaseDuration / 2)
-		for was := links.all.Load(); links.all.Load() == was; {
-			time.Sleep(leaseDuration / 100)
+		awaitListing := func() (listings int64) {
+			for was := links.all.Load(); links.all.Load() == was; {
+				time.Sleep(leaseDuration / 100)
+			}
+			return links.all.Load()
 		}
-		listed := links.all.Load()
+		listed := awaitListing()
+		c.change(func(l *consumer.Lease) { l.Owner, l.Epoch = "elsewhere", l.Epoch+1 })
+		time.Sleep(leaseDuration * 3 / 4)
 		require.Equal(c, "elsewhere", c.lease().Owner)
+		require.Equal(c, listed, links.all.Load(), "a lease that is lost is read alone")
+
+		listed = awaitListing()
 		c.change(func(l *consumer.Lease) { l.Owner = "one" })
 		epoch := c.lease().Epoch
 		time.Sleep(leaseDuration * 3 / 4)
@@ -164,7 +170,7 @@ func TestHandOverWithAnIndexOfOwners(t *testing.T) {
 		})
 		two, links := c.indexedMember("two")
 		time.Sleep(time.Minute)
-		require.Less(c, taken.Sub(requested), leaseDuration)
+		require.Less(c, taken.Sub(requested), leaseDuration*3/4, "before all are listed again")
 		require.Zero(c, links.owned.Load())
 		require.NoError(c, two.stop())
 		require.NoError(c, one.stop())
