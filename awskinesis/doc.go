@@ -255,7 +255,7 @@
 //	  "Action": [
 //	    "dynamodb:DescribeTable", "dynamodb:CreateTable", "dynamodb:UpdateTable", "dynamodb:TagResource",
 //	    "dynamodb:UpdateContinuousBackups", "dynamodb:Scan", "dynamodb:Query", "dynamodb:GetItem",
-//	    "dynamodb:BatchGetItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"
+//	    "dynamodb:UpdateItem", "dynamodb:DeleteItem"
 //	  ],
 //	  "Resource": [
 //	    "arn:aws:dynamodb:REGION:ACCOUNT:table/billing",

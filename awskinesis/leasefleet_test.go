@@ -440,10 +440,9 @@ func TestCostOfLeasesAtRest(t *testing.T) {
 		f.Logf("20 minutes of %d leases and 2 workers: %v, %v read and %v write units", shards, calls, reads, writes)
 		require.InDelta(f, shards*360, writes, shards*4)
 		require.EqualValues(f, writes, calls["UpdateItem"], "a row is one unit")
-		const listings, passes = 90, 360 // of a worker
-		require.InDelta(f, 2*2*listings, calls["Scan"], 10)
-		perWorker := (passes-listings)*(0.5+2) + listings*(1+math.Ceil(shards/6.))
-		require.InEpsilon(f, 2*perWorker+shards*(passes-listings)*0.5, reads, 0.03)
+		const workers, listings = 2, 120 // one in each LeaseDuration
+		require.Equal(f, map[string]int{"UpdateItem": calls["UpdateItem"], "Scan": workers * 2 * listings}, calls)
+		require.EqualValues(f, workers*listings*(1+math.Ceil(shards/6.)), reads)
 		require.NoError(f, one.stop())
 		require.NoError(f, two.stop())
 	})

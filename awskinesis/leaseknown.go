@@ -34,19 +34,6 @@ func (k *knownRows) at(key string, version uint64) *rowStanding {
 	return nil
 }
 
-// of returns the keys of the rows that an owner had when they were last seen.
-func (k *knownRows) of(owner string) map[string]bool {
-	keys := make(map[string]bool)
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	for key, row := range k.rows {
-		if row.actualOwner() == owner {
-			keys[key] = true
-		}
-	}
-	return keys
-}
-
 func (k *knownRows) forget(key string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

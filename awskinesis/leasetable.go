@@ -34,9 +34,6 @@ type leaseIndex struct {
 	next   time.Time  // when to check again
 }
 
-// errUnprocessed means that the service has processed nothing of a batch.
-var errUnprocessed = fmt.Errorf("%w: no row of the batch was read", braid.ErrThroughputExceeded)
-
 // askTable calls the service, and maps its errors.
 func askTable[In, Out any](ctx context.Context, s *LeaseStore, what string, method func(context.Context, *In, ...func(*dynamodb.Options)) (*Out, error), in *In) (*Out, error) {
 	call, cancel := context.WithTimeout(ctx, s.opts.Timeout)

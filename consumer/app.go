@@ -33,8 +33,9 @@ func OpenApp(db *braid.DB, app string) (*App, error) {
 }
 
 // OpenRemoteApp is [OpenApp] for an application whose leases are in another store. Its
-// workers follow changes when they next renew or list their leases. db may be nil if a
-// source is given; a nil source means the database. Errors: braid.ErrInvalidArgument.
+// workers follow changes when they next renew or list their leases, within a
+// LeaseDuration. db may be nil if a source is given; a nil source means the database.
+// Errors: braid.ErrInvalidArgument.
 func OpenRemoteApp(db *braid.DB, app string, source Source, leases LeaseStore) (*App, error) {
 	invalid := func(field string, value any, rule string) (*App, error) {
 		return nil, &braid.InvalidArgumentError{Field: field, Value: value, Rule: rule}

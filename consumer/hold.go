@@ -375,8 +375,8 @@ func (h *hold) renew(duration time.Duration) {
 		}
 		stop()
 		cancel()
-		if err == nil && h.current().NextOwner != "" {
-			h.group.requestReconcile() // another worker requests it
+		if lease := h.current(); err == nil && (lease.NextOwner != "" || lease.Paused) {
+			h.group.requestReconcile() // another process requests or has paused it
 		}
 	}
 }

@@ -240,18 +240,20 @@ type LeaseStore interface {
 	LeaseDuration() time.Duration
 }
 
-// An OwnerLeaseStore is a [LeaseStore] that can also list the leases of one owner, for
+// An OwnerLeaseStore is a [LeaseStore] that can also find the leases of one owner, for
 // example by an index, at a cost that grows with these alone. A worker then lists all
-// leases once in a LeaseDuration, and only its own in between. So the leases of a dead
-// worker are taken one to two durations after its last renewal. Package leasetest tests
-// both kinds.
+// leases once in a LeaseDuration. In between it reads only leases that are being handed
+// over, or that it may have lost; and, in a [Fleet], once the keys of those that it was
+// assigned. So a lease that is free is taken up to a LeaseDuration later: those of a dead
+// worker, one to two durations after its last renewal. Package leasetest tests both kinds.
 type OwnerLeaseStore interface {
 	LeaseStore
 
-	// ListOwned returns the leases of an owner, in any order. It may lag behind writes, as an
-	// index does, and so return or lack a lease that has just changed hands. But it must
-	// return only leases that were stored at some time.
-	ListOwned(ctx context.Context, owner string) ([]Lease, error)
+	// ListOwned returns the keys of the leases that an owner is to have, in any order: those
+	// with that NextOwner, and those with that Owner and no NextOwner. Leases without an Owner
+	// do not count. The keys may lag behind writes, as an index does: a key may be of a lease
+	// that has just changed, and one may be missing.
+	ListOwned(ctx context.Context, owner string) ([]LeaseKey, error)
 }
 
 // A BatchLeaseStore is a [LeaseStore] that can also store several leases in one atomic

@@ -1,6 +1,7 @@
 package consumer_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -98,9 +99,14 @@ func orderKey(shard braid.ShardID) consumer.LeaseKey {
 // listedByOwner is a store with an index of owners.
 type listedByOwner struct{ *leasetest.Memory }
 
-func (s listedByOwner) ListOwned(ctx context.Context, owner string) ([]consumer.Lease, error) {
+func (s listedByOwner) ListOwned(ctx context.Context, owner string) (keys []consumer.LeaseKey, err error) {
 	leases, err := s.List(ctx)
-	return slices.DeleteFunc(leases, func(l consumer.Lease) bool { return l.Owner != owner }), err
+	for _, l := range leases {
+		if l.Owner != "" && cmp.Or(l.NextOwner, l.Owner) == owner {
+			keys = append(keys, l.LeaseKey)
+		}
+	}
+	return keys, err
 }
 
 func TestGapOfAParentIsReportedUntilItIsAccepted(t *testing.T) {

@@ -205,15 +205,18 @@ func (g *group) surveyShard(ctx context.Context, key LeaseKey) (*survey, error) 
 	return s, nil
 }
 
+// fewLeases is up to how many leases are read one by one from a store other than the
+// database. Beyond that, a listing of all takes less time.
+const fewLeases = 8
+
 // getLeases reads leases; nil stands for a lease that does not exist. If a store other
 // than the database is asked for many leases, it lists all.
 func (g *group) getLeases(ctx context.Context, keys []LeaseKey) ([]*Lease, error) {
 	if store, is := g.leases.(dbLeases); is {
 		return store.getAll(ctx, keys)
 	}
-	const few = 8
 	leases := make([]*Lease, len(keys))
-	if len(keys) <= few {
+	if len(keys) <= fewLeases {
 		for i, key := range keys {
 			lease, found, err := g.leases.Get(ctx, key)
 			if err != nil {

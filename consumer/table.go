@@ -2,18 +2,21 @@ package consumer
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync/atomic"
 	"time"
 )
 
-// table is a group's copy of the leases in a shared store that can list the leases of an
-// owner. All leases are listed once in a LeaseDuration. The passes in between read only
-// the leases of the workers here, and those of the streams and the application. So a
-// lease of another owner may be out of date. It is not taken as free because of a listing
-// that did not include it: see observe.
+// table is a group's copy of the leases in a shared store that is an OwnerLeaseStore. All
+// leases are listed once in a LeaseDuration. The passes in between read only leases that
+// may have changed hands; the holds, which renew the others, find out what has changed in
+// those. So a lease of another owner may be out of date. It is not taken as free because of
+// a listing that did not include it: see observe.
 type table struct {
 	rows     map[LeaseKey]Lease
 	listed   time.Time   // when all leases were listed
+	indexed  time.Time   // when the leases that a fleet's leader assigned were last read
 	outdated atomic.Bool // all leases must be listed again; any goroutine may set it
 }
 
@@ -39,68 +42,80 @@ func (t *table) forget(key LeaseKey) { delete(t.rows, key) }
 func (g *group) listLeases(ctx context.Context, now time.Time) (leases []Lease, full bool, err error) {
 	store, can := g.leases.(OwnerLeaseStore)
 	t := &g.table
-	if !can || t.outdated.Swap(false) || now.Sub(t.listed) >= g.leases.LeaseDuration() {
-		if leases, err = g.leases.List(ctx); err != nil || !can {
+	// A LeaseDuration is three passes, each of which may be a moment early.
+	if can && !t.outdated.Swap(false) && now.Sub(t.listed) < 3*(g.leases.LeaseDuration()/3) {
+		known, err := g.refreshTable(ctx, store, now)
+		if err != nil {
 			t.outdate()
-			return leases, true, err
+			return nil, false, err
 		}
-		t.rows, t.listed = make(map[LeaseKey]Lease, len(leases)), now
-		for i := range leases {
-			t.rows[leases[i].LeaseKey] = leases[i]
+		if known {
+			return slices.Collect(maps.Values(t.rows)), false, nil
 		}
-		return leases, true, nil
 	}
-	if err := g.refreshTable(ctx, store); err != nil {
+	if leases, err = g.leases.List(ctx); err != nil || !can {
 		t.outdate()
-		return nil, false, err
+		return leases, true, err
 	}
-	leases = make([]Lease, 0, len(t.rows))
-	for _, lease := range t.rows {
-		leases = append(leases, lease)
+	t.rows, t.listed, t.indexed = make(map[LeaseKey]Lease, len(leases)), now, now
+	for i := range leases {
+		t.rows[leases[i].LeaseKey] = leases[i]
 	}
-	return leases, false, nil
+	return leases, true, nil
 }
 
-// refreshTable reads the leases that the workers here have or had, and those of the
-// streams and the application.
-func (g *group) refreshTable(ctx context.Context, store OwnerLeaseStore) error {
+// refreshTable updates the rows that may have changed in a way that concerns the workers
+// here. It returns false if that takes more reads than a listing.
+func (g *group) refreshTable(ctx context.Context, store OwnerLeaseStore, now time.Time) (known bool, err error) {
+	t := &g.table
+	doubtful := make(map[LeaseKey]bool)
 	g.mu.Lock()
-	owners := make([]string, 0, len(g.workers))
-	for id := range g.workers {
-		owners = append(owners, id)
-	}
-	g.mu.Unlock()
-	owned := make(map[LeaseKey]bool)
-	for _, owner := range owners {
-		leases, err := store.ListOwned(ctx, owner)
-		if err != nil {
-			return err
-		}
-		for _, lease := range leases {
-			owned[lease.LeaseKey] = true
-			if lease.Version >= g.table.rows[lease.LeaseKey].Version { // an index may lag behind
-				g.table.rows[lease.LeaseKey] = lease
+	for key, row := range t.rows {
+		switch h := g.holds[key]; {
+		case row.NextOwner != "" && (g.ownNames[row.Owner] || g.ownNames[row.NextOwner]): // it is being handed over
+			doubtful[key] = true
+		case g.ownNames[row.Owner] && h == nil: // its hold has ended and may have lost it
+			if !row.Checkpoint.ShardEnd {
+				doubtful[key] = true
+			}
+		case h != nil:
+			if lease := h.current(); lease.Version > row.Version {
+				t.rows[key] = lease
 			}
 		}
 	}
-	var others []LeaseKey
-	for key, row := range g.table.rows {
-		if key.Shard == "" || !owned[key] && g.ownNames[row.Owner] && !row.Checkpoint.ShardEnd {
-			others = append(others, key)
+	owners := slices.Collect(maps.Keys(g.workers))
+	g.mu.Unlock()
+	if g.fleet != nil && now.Sub(t.indexed) >= g.leases.LeaseDuration()/2 { // in the second pass after a listing
+		for _, owner := range owners {
+			keys, err := store.ListOwned(ctx, owner)
+			if err != nil {
+				return false, err
+			}
+			for _, key := range keys {
+				if t.rows[key].Owner != owner {
+					doubtful[key] = true
+				}
+			}
 		}
+		t.indexed = now
 	}
-	for _, key := range others {
-		lease, found, err := g.leases.Get(ctx, key)
-		if err != nil {
-			return err
-		}
-		if found {
-			g.table.rows[key] = lease
+	if len(doubtful) > fewLeases {
+		return false, nil
+	}
+	keys := slices.Collect(maps.Keys(doubtful))
+	leases, err := g.getLeases(ctx, keys)
+	if err != nil {
+		return false, err
+	}
+	for i, key := range keys {
+		if leases[i] != nil {
+			t.rows[key] = *leases[i]
 		} else {
-			g.table.forget(key)
+			t.forget(key)
 		}
 	}
-	return nil
+	return true, nil
 }
 
 // noteStale makes the next pass look at everything again: another worker or a tool has

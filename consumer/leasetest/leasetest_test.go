@@ -1,10 +1,10 @@
 package leasetest_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"testing"
 	"time"
 
@@ -25,9 +25,14 @@ func TestMemoryKeepsThePromisesOfAStore(t *testing.T) {
 // indexed is a store with an index of owners.
 type indexed struct{ *leasetest.Memory }
 
-func (s indexed) ListOwned(ctx context.Context, owner string) ([]consumer.Lease, error) {
+func (s indexed) ListOwned(ctx context.Context, owner string) (keys []consumer.LeaseKey, err error) {
 	leases, err := s.List(ctx)
-	return slices.DeleteFunc(leases, func(l consumer.Lease) bool { return l.Owner != owner }), err
+	for _, l := range leases {
+		if l.Owner != "" && cmp.Or(l.NextOwner, l.Owner) == owner {
+			keys = append(keys, l.LeaseKey)
+		}
+	}
+	return keys, err
 }
 
 func TestOwnerLeaseStoreIsTested(t *testing.T) {

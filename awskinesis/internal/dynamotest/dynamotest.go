@@ -32,7 +32,6 @@ type Service struct {
 	reads  float64        // units that they cost
 	writes float64
 	status string // of new tables and indexes; ACTIVE unless a test says otherwise
-	batch  int    // how many keys a BatchGetItem processes; 0 for all
 
 	fail func(op string, in map[string]any) string // see SetFaults; nil for none
 }
@@ -164,13 +163,6 @@ func (d *Service) SetTableStatus(name, status string) {
 	d.tables[name].created["TableStatus"] = status
 }
 
-// SetBatch limits how many keys a BatchGetItem processes; it leaves the others unprocessed.
-func (d *Service) SetBatch(keys int) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.batch = keys
-}
-
 // Costs returns the calls by operation and the units read and written since the last call of Costs.
 func (d *Service) Costs() (calls map[string]int, reads, writes float64) {
 	d.mu.Lock()
@@ -241,9 +233,6 @@ func (e *dynamoError) Error() string { return e.code + ": " + e.message }
 func refused(code, message string) error { return &dynamoError{code: code, message: message} }
 
 func (d *Service) serve(op string, in map[string]any) (out map[string]any, err error) {
-	if op == "BatchGetItem" {
-		return d.batchGet(in)
-	}
 	name, _ := in["TableName"].(string)
 	t := d.tables[name]
 	if op == "CreateTable" {
@@ -341,36 +330,6 @@ func (d *Service) Activate() {
 			index.(map[string]any)["IndexStatus"], index.(map[string]any)["Backfilling"] = "ACTIVE", false
 		}
 	}
-}
-
-func (d *Service) batchGet(in map[string]any) (map[string]any, error) {
-	responses, left := make(map[string]any), make(map[string]any)
-	requests, _ := in["RequestItems"].(map[string]any)
-	for name, request := range requests {
-		t := d.tables[name]
-		if t == nil {
-			return nil, refused("ResourceNotFoundException", "there is no table "+name)
-		}
-		found := []Item{}
-		keys, _ := request.(map[string]any)["Keys"].([]any)
-		if len(keys) > 100 {
-			return nil, refused("ValidationException", "too many keys")
-		}
-		if d.batch > 0 && len(keys) > d.batch {
-			rest := maps.Clone(request.(map[string]any))
-			rest["Keys"], keys = keys[d.batch:], keys[:d.batch]
-			left[name] = rest
-		}
-		for _, key := range keys {
-			it := t.items[Text(asItem(key)[t.key])]
-			d.reads += readUnits(request.(map[string]any), sizeOf(it))
-			if it != nil {
-				found = append(found, it)
-			}
-		}
-		responses[name] = found
-	}
-	return map[string]any{"Responses": responses, "UnprocessedKeys": left}, nil
 }
 
 // pageBytes is the most that a Scan or a Query returns.
