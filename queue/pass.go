@@ -46,16 +46,19 @@ func (s *state) sweep(now uint64, most *int) bool {
 	return true
 }
 
-// depart drops an entry whose record was trimmed or has expired. A delivery whose timeout passed
-// before the removal has lapsed, even if pass has not reached it. So a record that was dead counts
-// as an expired dead letter.
+// depart drops an entry whose record was trimmed or has expired. A timeout or delay that ended before
+// the removal has passed, and a record that a lower limit has made dead is dead, even if pass has not
+// reached them. So a record that was dead counts as an expired dead letter.
 func (s *state) depart(e *entry, now uint64) {
 	left := now
 	if s.keeps > 0 {
 		left = min(now, e.counter+uint64(s.keeps)+1)
 	}
-	if e.phase == inFlight && e.visible <= left {
+	if e.phase.isHidden() && e.visible <= left {
 		s.end(e)
+	}
+	if s.isTried(e) {
+		s.die(e)
 	}
 	s.expire(e)
 }
@@ -118,10 +121,15 @@ func (s *state) catchUp(e *entry, now uint64) bool {
 		return false
 	case e.phase.isHidden() && e.visible <= now:
 		s.end(e)
-	case s.lowered && (e.phase == ready || e.phase == held) && s.isSpent(int(e.receives)):
+	case s.isTried(e):
 		s.die(e)
 	}
 	return true
+}
+
+// isTried reports whether an entry that nobody holds was received as often as a new limit allows.
+func (s *state) isTried(e *entry) bool {
+	return s.lowered && (e.phase == ready || e.phase == held) && s.isSpent(int(e.receives))
 }
 
 // nextReady returns the entry that is to be received again next, or nil if there is none, or if the

@@ -229,3 +229,29 @@ func TestTheRowsOfARemovedShardGoBeforeItsCursor(t *testing.T) {
 		require.LessOrEqual(k, cursors, 3)
 	})
 }
+
+// A record that is dead by a lower limit, or will be when its delay ends, expires as a dead letter,
+// even if nothing has looked at it in between. A restart changes no count.
+func TestRecordsThatDieByALowerLimitExpireAsLetters(t *testing.T) {
+	for name, delay := range map[string]time.Duration{"visible": 0, "delayed": second} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				k, disk := onDisk(t)
+				q := k.open("q", queue.Options{MaxReceives: 2})
+				k.put(3)
+				require.NoError(t, q.Release(ctx, delay, receipts(k.receive(q, 3))...))
+				require.NoError(t, q.Update(ctx, func(o *queue.Options) { o.MaxReceives = 1 }))
+				time.Sleep(delay)
+				require.NoError(t, k.stream.Trim(ctx, braid.Latest()))
+				for range 2 {
+					d := k.describe(q)
+					require.EqualValues(t, 3, d.ExpiredDead)
+					require.Zero(t, d.ExpiredReceived)
+					require.NoError(t, k.db.Close())
+					k, q = reopened(t, disk)
+				}
+				require.NoError(t, k.db.Close())
+			})
+		})
+	}
+}
