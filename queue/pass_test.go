@@ -255,3 +255,38 @@ func TestRecordsThatDieByALowerLimitExpireAsLetters(t *testing.T) {
 		})
 	}
 }
+
+// The last delivery of a record that may have crashed the process stays alone, even if it was behind
+// hundreds of records until they expired.
+func TestALastAttemptBehindManyThatExpireIsAlone(t *testing.T) {
+	const old = 570 // more than a receive and its commit let time pass for, by fewer than one commit skips
+	synctest.Test(t, func(t *testing.T) {
+		k, disk := onDisk(t)
+		q := k.open("q", queue.Options{MaxReceives: 3, VisibilityTimeout: 12 * time.Hour})
+		k.putMany(old)
+		expire := k.receive(q, old)
+		require.Len(t, expire, old)
+		k.put(2)
+		suspect, beside := k.receive(q, 1), k.receive(q, 1)
+		require.NoError(t, q.Release(ctx, 0, suspect[0].Receipt))
+		suspect = k.receive(q, 1)
+		require.Equal(t, 2, suspect[0].Receives)
+		require.NoError(t, q.Extend(ctx, time.Minute, suspect[0].Receipt))
+		require.NoError(t, q.Release(ctx, 0, receipts(expire)...))
+		image := disk.PowerCut()
+		require.NoError(t, k.db.Close())
+
+		k, q = reopened(t, image)
+		time.Sleep(2 * time.Minute)
+		d := k.describe(q)
+		require.EqualValues(t, old+1, d.Visible)
+		require.EqualValues(t, 1, d.InFlight)
+		require.NoError(t, k.stream.Trim(ctx, braid.AtTime(suspect[0].ArrivalTime)))
+		require.Empty(t, texts(k.receive(q, 1)), "another one is in flight")
+		require.NoError(t, q.Ack(ctx, beside[0].Receipt))
+		last := k.receive(q, 1)
+		require.Len(t, last, 1)
+		require.Equal(t, suspect[0].ID, last[0].ID)
+		require.NoError(t, k.db.Close())
+	})
+}
