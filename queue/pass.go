@@ -14,12 +14,16 @@ import (
 // entries are in a phase that is over. A call that depends on all entries continues until nothing is
 // left, and releases the mutex between the pieces. A call that depends on a single entry calls
 // catchUp first. While receivers wait, the alarm makes the next piece follow.
+//
+// Each delivery ends once, and each record expires once. So a receiver lets time pass for twice as
+// many entries as it asks for, and a commit deletes as many rows as the one before has written, and
+// some more. Thus neither entries nor rows of the past pile up, however many records are received.
 
 // Sizes of pieces, in entries. One takes about 3 microseconds.
 const (
 	passedAtOnce    = 500
 	passedInCommit  = 50
-	deletedInCommit = 200 // rows
+	deletedInCommit = 200 // rows, in addition to as many as the previous commit has written
 )
 
 // pass applies the passing of time to that many entries: those whose records were trimmed or have
@@ -167,7 +171,8 @@ func (s *state) discard(rows companion.Rows) {
 		s.useless = append(s.useless, layout.CursorKey(s.id, old.shard))
 		s.relic = nil
 	}
-	n := min(len(s.garbage), deletedInCommit)
+	n := min(len(s.garbage), deletedInCommit+s.wrote)
+	s.wrote = 0
 	for _, w := range s.garbage[:n] {
 		s.key = layout.AppendDeliveryKey(s.key[:0], s.id, w.shard, w.counter)
 		rows.Delete(s.key)

@@ -161,6 +161,7 @@ func TestManyExpiredRecordsAreCountedOnce(t *testing.T) {
 	k, q := open()
 	k.putMany(many)
 	require.Len(t, k.receive(q, many), many)
+	_ = q.Ack(ctx, "invalid") // so that the next commit does not follow one with many rows
 	require.NoError(t, k.stream.Trim(ctx, braid.Latest()))
 	for range 3 {
 		require.EqualValues(t, many, k.describe(q).ExpiredReceived)
@@ -289,4 +290,32 @@ func TestALastAttemptBehindManyThatExpireIsAlone(t *testing.T) {
 		require.Equal(t, suspect[0].ID, last[0].ID)
 		require.NoError(t, k.db.Close())
 	})
+}
+
+// However many records each commit receives, those that expire leave memory and disk as fast as
+// others come.
+func TestExpiredRecordsDoNotPileUp(t *testing.T) {
+	const n = 2000
+	for name, settle := range map[string]func(*kit, *queue.Queue, []queue.Record){
+		"received": func(*kit, *queue.Queue, []queue.Record) {},
+		"rejected": func(k *kit, q *queue.Queue, records []queue.Record) {
+			require.NoError(k, q.Reject(ctx, "", receipts(records)...))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(k *kit) {
+				q := k.open("q", queue.Options{})
+				for range 15 {
+					k.putMany(n)
+					records := k.receive(q, n)
+					require.Len(k, records, n)
+					settle(k, q, records)
+					require.NoError(k, k.stream.Trim(ctx, braid.Latest()))
+				}
+				require.Less(k, queue.Rows(q), 4*n)
+				require.Less(k, queue.Entries(q), 4*n)
+				require.EqualValues(k, 15*n, k.describe(q).ExpiredReceived+k.describe(q).ExpiredDead)
+			})
+		})
+	}
 }
