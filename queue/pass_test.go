@@ -319,3 +319,27 @@ func TestExpiredRecordsDoNotPileUp(t *testing.T) {
 		})
 	}
 }
+
+// A letter whose timeout has passed can be restored by the receipt that All returns, however many
+// letters became visible at once.
+func TestAllReturnsReceiptsOfManyLettersThatBecomeVisible(t *testing.T) {
+	bubble(t, func(k *kit) {
+		q := k.open("q", queue.Options{MaxReceives: 1})
+		k.putMany(many)
+		require.NoError(k, q.Reject(ctx, "", receipts(k.receive(q, many))...))
+		letters, err := q.DeadLetters().Receive(ctx, many, noWait)
+		require.NoError(k, err)
+		require.Len(k, letters, many)
+		n, missing := 0, 0
+		for r, err := range q.DeadLetters().All(ctx) {
+			require.NoError(k, err)
+			if n++; n == 1 {
+				time.Sleep(time.Minute) // the next letters are looked up after that
+			} else if n > 100 && r.Receipt == "" {
+				missing++
+			}
+		}
+		require.Equal(k, many, n)
+		require.Zero(k, missing)
+	})
+}
