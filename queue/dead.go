@@ -128,14 +128,15 @@ func (d DeadLetters) page(ctx context.Context, from, end uint64, n int) (letters
 	if err := q.overLocked(ctx); err != nil {
 		return nil, err
 	}
-	q.passed(q.door.Now(), passedAtOnce)
+	now := q.door.Now()
+	q.passed(now, passedAtOnce)
 	for it := range q.ages.dying.Ascending() {
 		q.looks++
 		switch e := it.Value; {
 		case e.counter >= end || len(letters) == n:
 			return letters, nil
 		case e.counter >= from:
-			letters = append(letters, e.letter())
+			letters = append(letters, e.letter(now))
 		}
 	}
 	return letters, nil
@@ -174,18 +175,19 @@ func (d DeadLetters) lookUp(ctx context.Context, counters []uint64) (letters []l
 	if err := q.overLocked(ctx); err != nil {
 		return nil, err
 	}
-	q.passed(q.door.Now(), passedAtOnce)
+	now := q.door.Now()
+	q.passed(now, passedAtOnce)
 	for _, counter := range counters {
 		q.looks++
 		if e := q.entries[counter]; e != nil && e.phase.isLetter() {
-			letters = append(letters, e.letter())
+			letters = append(letters, e.letter(now))
 		}
 	}
 	return letters, nil
 }
 
-func (e *entry) letter() letter {
-	l := letter{e.taken(), e.phase == deadInFlight}
+func (e *entry) letter(now uint64) letter {
+	l := letter{e.taken(), e.phase == deadInFlight && e.visible > now} // its timeout may have passed, but not in pass
 	l.dead = true
 	return l
 }

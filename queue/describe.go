@@ -32,7 +32,8 @@ type Description struct {
 	// ExpiredUnreceived, ExpiredReceived and ExpiredDead count the records that left the queue
 	// before they were settled, because retention or a trim removed them, or because they could not
 	// be read: records that were never received, records that were received, and dead letters. The
-	// counts start when the queue is created, and the queue's next commit stores them.
+	// counts start when the queue is created, and the queue's next commits store them. If the database
+	// is closed before that, records that were trimmed while in flight may then count as dead instead.
 	// ExpiredUnreceived may be too low for a shard that retention removes. Its records are not
 	// counted if the queue was not used since the database was opened, and the count is lost if the
 	// database is closed before the next commit.

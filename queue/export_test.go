@@ -106,3 +106,10 @@ func Extending(q *Queue, r Receipt) (call func(context.Context) error, refused f
 	}
 	return call, func() error { return steps[0].err }
 }
+
+// Entries returns the number of unsettled records in memory.
+func Entries(q *Queue) int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.entries)
+}

@@ -14,12 +14,16 @@ import (
 // entries are in a phase that is over. A call that depends on all entries continues until nothing is
 // left, and releases the mutex between the pieces. A call that depends on a single entry calls
 // catchUp first. While receivers wait, the alarm makes the next piece follow.
+//
+// Each delivery ends once, and each record expires once. So a receiver lets time pass for twice as
+// many entries as it asks for, and a commit deletes as many rows as the one before has written, and
+// some more. Thus neither entries nor rows of the past pile up, however many records are received.
 
 // Sizes of pieces, in entries. One takes about 3 microseconds.
 const (
 	passedAtOnce    = 500
 	passedInCommit  = 50
-	deletedInCommit = 200 // rows
+	deletedInCommit = 200 // rows, in addition to as many as the previous commit has written
 )
 
 // pass applies the passing of time to that many entries at most: it drops those whose records were
@@ -46,16 +50,19 @@ func (s *state) sweep(now uint64, most *int) bool {
 	return true
 }
 
-// depart drops an entry whose record was trimmed or has expired. A delivery whose timeout passed
-// before the removal has lapsed, even if pass has not reached it. So a record that was dead counts
-// as an expired dead letter.
+// depart drops an entry whose record was trimmed or has expired. A timeout or delay that ended before
+// the removal has passed, and a record that a lower limit has made dead is dead, even if pass has not
+// reached them. So a record that was dead counts as an expired dead letter.
 func (s *state) depart(e *entry, now uint64) {
 	left := now
 	if s.keeps > 0 {
 		left = min(now, e.counter+uint64(s.keeps)+1)
 	}
-	if e.phase == inFlight && e.visible <= left {
+	if e.phase.isHidden() && e.visible <= left {
 		s.end(e)
+	}
+	if s.isTried(e) {
+		s.die(e)
 	}
 	s.expire(e)
 }
@@ -118,10 +125,15 @@ func (s *state) catchUp(e *entry, now uint64) bool {
 		return false
 	case e.phase.isHidden() && e.visible <= now:
 		s.end(e)
-	case s.lowered && (e.phase == ready || e.phase == held) && s.isSpent(int(e.receives)):
+	case s.isTried(e):
 		s.die(e)
 	}
 	return true
+}
+
+// isTried reports whether an entry that nobody holds was received as often as a new limit allows.
+func (s *state) isTried(e *entry) bool {
+	return s.lowered && (e.phase == ready || e.phase == held) && s.isSpent(int(e.receives))
 }
 
 // nextReady returns the entry that is to be received again next, or nil if there is none, or if the
@@ -159,7 +171,8 @@ func (s *state) discard(rows companion.Rows) {
 		s.useless = append(s.useless, layout.CursorKey(s.id, old.shard))
 		s.relic = nil
 	}
-	n := min(len(s.garbage), deletedInCommit)
+	n := min(len(s.garbage), deletedInCommit+s.wrote)
+	s.wrote = 0
 	for _, w := range s.garbage[:n] {
 		s.key = layout.AppendDeliveryKey(s.key[:0], s.id, w.shard, w.counter)
 		rows.Delete(s.key)

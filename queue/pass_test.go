@@ -91,7 +91,7 @@ func TestReceiptsOfManyThatLapseAtOnce(t *testing.T) {
 				k.putMany(many)
 				records := k.receive(q, many)
 				time.Sleep(time.Minute)
-				last := records[many-1].Receipt
+				last := records[1].Receipt // of equal ones, the heap of due entries yields the second last
 				for _, err := range []error{q.Extend(ctx, time.Minute, last), q.Release(ctx, 0, last), q.Return(ctx, last), q.Reject(ctx, "", last)} {
 					require.ErrorIs(k, err, queue.ErrReceiptExpired)
 				}
@@ -161,6 +161,7 @@ func TestManyExpiredRecordsAreCountedOnce(t *testing.T) {
 	k, q := open()
 	k.putMany(many)
 	require.Len(t, k.receive(q, many), many)
+	_ = q.Ack(ctx, "invalid") // so that the next commit does not follow one with many rows
 	require.NoError(t, k.stream.Trim(ctx, braid.Latest()))
 	for range 3 {
 		require.EqualValues(t, many, k.describe(q).ExpiredReceived)
@@ -227,5 +228,143 @@ func TestTheRowsOfARemovedShardGoBeforeItsCursor(t *testing.T) {
 		require.EqualValues(k, many, k.describe(q).ExpiredReceived)
 		cursors, _ := queue.Cursors(q)
 		require.LessOrEqual(k, cursors, 3)
+	})
+}
+
+// A record that is dead by a lower limit, or will be when its delay ends, expires as a dead letter,
+// even if nothing has looked at it in between. A restart changes no count.
+func TestRecordsThatDieByALowerLimitExpireAsLetters(t *testing.T) {
+	for name, delay := range map[string]time.Duration{"visible": 0, "delayed": second} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				k, disk := onDisk(t)
+				q := k.open("q", queue.Options{MaxReceives: 2})
+				k.put(3)
+				require.NoError(t, q.Release(ctx, delay, receipts(k.receive(q, 3))...))
+				require.NoError(t, q.Update(ctx, func(o *queue.Options) { o.MaxReceives = 1 }))
+				time.Sleep(delay)
+				require.NoError(t, k.stream.Trim(ctx, braid.Latest()))
+				for range 2 {
+					d := k.describe(q)
+					require.EqualValues(t, 3, d.ExpiredDead)
+					require.Zero(t, d.ExpiredReceived)
+					require.NoError(t, k.db.Close())
+					k, q = reopened(t, disk)
+				}
+				require.NoError(t, k.db.Close())
+			})
+		})
+	}
+}
+
+// The last delivery of a record that may have crashed the process stays alone, even if it was behind
+// hundreds of records until they expired.
+func TestALastAttemptBehindManyThatExpireIsAlone(t *testing.T) {
+	const old = 570 // more than a receive and its commit let time pass for, by fewer than one commit skips
+	synctest.Test(t, func(t *testing.T) {
+		k, disk := onDisk(t)
+		q := k.open("q", queue.Options{MaxReceives: 3, VisibilityTimeout: 12 * time.Hour})
+		k.putMany(old)
+		expire := k.receive(q, old)
+		require.Len(t, expire, old)
+		k.put(2)
+		suspect, beside := k.receive(q, 1), k.receive(q, 1)
+		require.NoError(t, q.Release(ctx, 0, suspect[0].Receipt))
+		suspect = k.receive(q, 1)
+		require.Equal(t, 2, suspect[0].Receives)
+		require.NoError(t, q.Extend(ctx, time.Minute, suspect[0].Receipt))
+		require.NoError(t, q.Release(ctx, 0, receipts(expire)...))
+		image := disk.PowerCut()
+		require.NoError(t, k.db.Close())
+
+		k, q = reopened(t, image)
+		time.Sleep(2 * time.Minute)
+		d := k.describe(q)
+		require.EqualValues(t, old+1, d.Visible)
+		require.EqualValues(t, 1, d.InFlight)
+		require.NoError(t, k.stream.Trim(ctx, braid.AtTime(suspect[0].ArrivalTime)))
+		require.Empty(t, texts(k.receive(q, 1)), "another one is in flight")
+		require.NoError(t, q.Ack(ctx, beside[0].Receipt))
+		last := k.receive(q, 1)
+		require.Len(t, last, 1)
+		require.Equal(t, suspect[0].ID, last[0].ID)
+		require.NoError(t, k.db.Close())
+	})
+}
+
+// However many records each commit receives, those that expire leave memory and disk as fast as
+// others come.
+func TestExpiredRecordsDoNotPileUp(t *testing.T) {
+	const n = 2000
+	for name, settle := range map[string]func(*kit, *queue.Queue, []queue.Record){
+		"received": func(*kit, *queue.Queue, []queue.Record) {},
+		"rejected": func(k *kit, q *queue.Queue, records []queue.Record) {
+			require.NoError(k, q.Reject(ctx, "", receipts(records)...))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(k *kit) {
+				q := k.open("q", queue.Options{})
+				for range 15 {
+					k.putMany(n)
+					records := k.receive(q, n)
+					require.Len(k, records, n)
+					settle(k, q, records)
+					require.NoError(k, k.stream.Trim(ctx, braid.Latest()))
+				}
+				require.Less(k, queue.Rows(q), 4*n)
+				require.Less(k, queue.Entries(q), 4*n)
+				require.EqualValues(k, 15*n, k.describe(q).ExpiredReceived+k.describe(q).ExpiredDead)
+			})
+		})
+	}
+}
+
+// A letter whose timeout has passed can be restored by the receipt that All returns, however many
+// letters became visible at once.
+func TestAllReturnsReceiptsOfManyLettersThatBecomeVisible(t *testing.T) {
+	bubble(t, func(k *kit) {
+		q := k.open("q", queue.Options{MaxReceives: 1})
+		k.putMany(many)
+		require.NoError(k, q.Reject(ctx, "", receipts(k.receive(q, many))...))
+		letters, err := q.DeadLetters().Receive(ctx, many, noWait)
+		require.NoError(k, err)
+		require.Len(k, letters, many)
+		n, missing := 0, 0
+		for r, err := range q.DeadLetters().All(ctx) {
+			require.NoError(k, err)
+			if n++; n == 1 {
+				time.Sleep(time.Minute) // the next letters are looked up after that
+			} else if n > 100 && r.Receipt == "" {
+				missing++
+			}
+		}
+		require.Equal(k, many, n)
+		require.Zero(k, missing)
+	})
+}
+
+// A receiver that waits gets its record as soon as the one before it is trimmed, even if thousands
+// of others are trimmed first. No timeout passes meanwhile.
+func TestAWaiterBehindManyThatAreTrimmed(t *testing.T) {
+	bubble(t, func(k *kit) {
+		q := k.open("q", queue.Options{OrderByKey: true})
+		k.putMany(many)
+		k.putKeys("A1")
+		require.Len(k, k.receive(q, many+1), many+1)
+		time.Sleep(second)
+		border := time.Now()
+		k.putKeys("A2")
+		require.Empty(k, k.receive(q, 1), "A1 is in flight")
+		got := make(chan []queue.Record, 1)
+		go func() {
+			records, _ := q.Receive(ctx, 1, nil)
+			got <- records
+		}()
+		synctest.Wait()
+		require.NoError(k, k.stream.Trim(ctx, braid.AtTime(border)))
+		begun := time.Now()
+		require.Equal(k, []string{"A2"}, texts(<-got))
+		require.Zero(k, time.Since(begun))
 	})
 }

@@ -155,14 +155,15 @@ func (q *Queue) missed(ctx context.Context) error {
 }
 
 // prepare returns how many records could be received now. If there are new ones, it first
-// reads ahead.
+// reads ahead. It lets time pass until there are enough, and for at least twice as many entries: see
+// pass.go.
 func (q *Queue) prepare(ctx context.Context, a ask) (n int, err error) {
-	for {
+	for passed := passedAtOnce; ; passed += passedAtOnce {
 		q.mu.Lock()
 		now := q.door.Now()
 		q.passed(now, passedAtOnce)
 		n, read := q.offers(a, now, a.n)
-		more := n < a.n && q.behind
+		more := q.behind && (n < a.n || passed < 2*a.n)
 		read = read && q.unread()
 		from := q.readAt
 		err := q.overLocked(ctx)

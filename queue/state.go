@@ -43,6 +43,7 @@ type state struct {
 	useless [][]byte              // rows of removed shards' cursors, which the next commit deletes
 	expired expired               // counts of all expired records
 	wasted  expired               // counts of those in garbage
+	wrote   int                   // number of rows of entries written since rows of garbage were last deleted
 	stored  expired               // counts in the stored row
 	behind  bool                  // more time has passed than the phases of some entries show
 	lowered bool                  // some ready or held entries may have been received as often as a new limit allows
@@ -429,6 +430,7 @@ func (s *state) put(rows companion.Rows, e *entry) {
 		Waiting: e.phase == waiting || e.phase == ready || e.phase == held,
 	}.Append(s.row, s.key)
 	rows.Set(s.key, s.row)
+	s.wrote++
 }
 
 // settle removes an acknowledged entry and its row.

@@ -75,6 +75,8 @@ func (s *state) take(rows companion.Rows, a ask, now uint64) (all []taken) {
 		}
 		r := s.nextFresh()
 		switch {
+		case e != nil && len(all) == 0 && s.behind && !a.whole && s.hushed(now):
+			return all // the entries before it are of phases that are over
 		case e != nil && (r == nil || !s.retried): // new and repeated records alternate, so that neither has to wait for the end of the other
 			most := a.n
 			if !a.whole {
