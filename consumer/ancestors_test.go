@@ -3,6 +3,7 @@ package consumer_test
 import (
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -86,6 +87,7 @@ func TestGapOfAShardWhoseChildrenExpiredAsWell(t *testing.T) {
 						time.Sleep(time.Hour)
 					}
 					if paused {
+						synctest.Wait()
 						require.NoError(f, consumer.CheckView(f.Context(), f.db, "billing"))
 						require.NoError(f, stop())
 					}
