@@ -23,16 +23,31 @@ func (s *survey) isAdopted(name string, view *streamView) bool {
 	})
 }
 
-// replaceForeign returns leases that replace those that another engine has left of a deleted
-// stream. They do not say which stream they belong to, so they would pass for progress in
-// the new stream of that name, whose records would be skipped.
+// replaceForeign returns leases of all shards if another engine has left leases of a deleted
+// stream. Those do not say which stream they belong to, so they would pass for progress in
+// the new stream of that name, whose records would be skipped. Shards without a lease get
+// one as well: beside a lease of their child, they would pass for done. A parent that has
+// already expired is a gap, whatever the old lease of its name shows.
 func (g *group) replaceForeign(s *survey, name string, view *streamView) (leases []Lease) {
-	for _, shard := range view.info.Shards {
-		row := s.rows[LeaseKey{name, shard.ID}]
-		if row == nil || row.Incarnation != 0 {
-			continue
+	if !s.isAdopted(name, view) {
+		return nil
+	}
+	listed := make(map[braid.ShardID]bool)
+	for _, shard := range view.info.Shards { // parents before children
+		listed[shard.ID] = true
+		key := LeaseKey{name, shard.ID}
+		lease := Lease{LeaseKey: key, Incarnation: view.info.Incarnation, Checkpoint: Checkpoint{Start: shard.Start}}
+		if row := s.rows[key]; row != nil {
+			if row.Incarnation == view.info.Incarnation {
+				continue // replaced before a crash
+			}
+			lease.Version, lease.Epoch = row.Version, row.Epoch
 		}
-		lease := Lease{LeaseKey: row.LeaseKey, Incarnation: view.info.Incarnation, Version: row.Version, Epoch: row.Epoch, Checkpoint: Checkpoint{Start: shard.Start}}
+		for _, parent := range shard.Parents {
+			if !listed[parent] {
+				lease.Gaps = append(lease.Gaps, LeaseGap{Shard: parent})
+			}
+		}
 		g.describeLease(&lease, &shard)
 		leases = append(leases, lease)
 	}

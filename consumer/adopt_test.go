@@ -239,3 +239,78 @@ func TestLeasesOfAnotherEngineEndWithTheirStream(t *testing.T) {
 		})
 	}
 }
+
+// The other engine had deleted the lease of a parent before the stream was made anew. In the
+// new stream, the parent of the same name is not done: its records come first, and if it has
+// expired, OnGap is called.
+func TestParentsOfANewStreamBesideLeasesOfAnotherEngine(t *testing.T) {
+	for name, newStore := range map[string]func() consumer.LeaseStore{
+		"memory": func() consumer.LeaseStore { return leasetest.NewMemory(leaseDuration) },
+		"fleet":  func() consumer.LeaseStore { return leasetest.NewMemoryFleet(leaseDuration) },
+	} {
+		for _, parentLease := range []string{"none", "done", "open"} { // of the other engine
+			for _, expired := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s, parent=%s, expired=%v", name, parentLease, expired), func(t *testing.T) {
+					bubble(t, 1, func(f *fixture) {
+						var gate gate
+						var seen journal
+						cfg := consumer.Config{Leases: newStore(), OnGap: gate.onGap}
+						run := func() func() error {
+							stop := f.start(f.worker(cfg, consumer.ProcessorFunc(seen.collect)))
+							time.Sleep(10 * time.Minute)
+							return stop
+						}
+						first := putOne(f, f.orders.Shards()[0], "first")
+						f.split(shard0) // into 1 and 2
+						second := putOne(f, f.orders.Shards()[1], "second")
+						switch parentLease {
+						case "done":
+							foreign(f, cfg.Leases, shard0, consumer.Lease{Checkpoint: consumer.Checkpoint{ShardEnd: true}})
+						case "open":
+							foreign(f, cfg.Leases, shard0, consumer.Lease{Checkpoint: consumer.Checkpoint{SequenceNumber: first.SequenceNumber}})
+						}
+						foreign(f, cfg.Leases, shard1, consumer.Lease{Checkpoint: consumer.Checkpoint{SequenceNumber: second.SequenceNumber}})
+						foreign(f, cfg.Leases, shard2, consumer.Lease{Checkpoint: consumer.Checkpoint{Start: braid.TrimHorizon()}})
+						stop := run()
+						seen.take()
+						require.NoError(f, stop())
+						for _, shard := range []braid.ShardID{shard0, shard1, shard2} { // and the other engine has them again
+							lease, found, err := cfg.Leases.Get(f.Context(), orderKey(shard))
+							require.NoError(f, err)
+							if found && parentLease == "none" && shard == shard0 {
+								_, err := cfg.Leases.Delete(f.Context(), lease)
+								require.NoError(f, err)
+							} else if found {
+								lease.Incarnation = 0
+								foreign(f, cfg.Leases, shard, lease)
+							}
+						}
+						require.NoError(f, f.db.DeleteStream(f.Context(), "orders"))
+						var err error
+						f.orders, err = f.db.CreateStream(f.Context(), "orders", &braid.StreamOptions{Shards: 1})
+						require.NoError(f, err)
+						f.put("of the parent")
+						f.split(shard0)
+						if expired {
+							time.Sleep(longerThanRetention)
+						}
+						f.putIn(f.orders.Shards()[len(f.orders.Shards())-1], "k", []byte("of a child"))
+						gate.accept(shard0)
+						stop = run()
+						if expired {
+							require.Equal(f, []string{"0", "0"}, gate.take())
+							require.Equal(f, []string{"of a child"}, seen.take())
+							for _, lease := range []consumer.Lease{f.lease(cfg.Leases, shard1), f.lease(cfg.Leases, shard2)} {
+								require.Equal(f, []consumer.LeaseGap{{Shard: shard0, Accepted: true}}, lease.Gaps)
+							}
+						} else {
+							require.Empty(f, gate.take())
+							require.Equal(f, []string{"of the parent", "of a child"}, seen.take())
+						}
+						require.NoError(f, stop())
+					})
+				})
+			}
+		}
+	}
+}

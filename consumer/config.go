@@ -146,7 +146,8 @@ type Config struct {
 	// without a call of OnGap.
 	//
 	// If a whole shard has expired, OnGap is called before its children begin, for each child
-	// on its own; fields of gap that are unknown are then zero. The children's leases have
+	// on its own; fields of gap that are unknown are then zero. If children have expired as
+	// well, it is called before descendants of these begin. The children's leases have
 	// the gap and whether it was accepted: see Gaps of [Lease]. A gap that was accepted is
 	// reported again only if the worker dies before that is stored. For a gap inside a shard
 	// that is the next checkpoint.

@@ -58,6 +58,15 @@ func CheckView(ctx context.Context, db *braid.DB, app string) error {
 	if err := differ("children", childrenOf(g.view), childrenOf(want)); err != nil {
 		return err
 	}
+	for name, view := range g.view.streams {
+		other := want.streams[name]
+		if !maps.Equal(view.lost, other.lost) {
+			return differ("lost shards of "+name, view.lost, other.lost)
+		}
+		if len(view.orphans) != len(other.orphans) {
+			return differ("orphans of "+name, view.orphans, other.orphans)
+		}
+	}
 	if err := differ("shards", len(g.view.items), len(want.items)); err != nil {
 		return err
 	}

@@ -167,7 +167,8 @@ type Lease struct {
 }
 
 // LeaseGap names a shard that expired before all of it was processed. It is in the leases
-// of that shard's children, or, if a child expired as well, of the child's children.
+// of that shard's children, or, if these expired as well, of their nearest descendants that
+// exist. In a database, those have it only if all children expired.
 type LeaseGap struct {
 	// Shard is the shard that expired.
 	Shard braid.ShardID

@@ -157,8 +157,17 @@ func (g *group) resolve(ctx context.Context, leases []Lease, shards []ShardInfo,
 }
 
 // isNeeded reports whether a row belongs to an expired parent, and a child has no lease
-// yet, or one that lacks the gap that the parent has left.
+// yet, or one that lacks the gap that the parent has left. If children have expired as well,
+// shards that may descend from them count as children.
 func (s *survey) isNeeded(row *Lease) bool {
+	view := s.streams[row.Stream]
+	if view.lost[row.LeaseKey] {
+		for key, it := range view.orphans {
+			if it.lease.hasGap(row.Shard) && !(s.isStored(key) && s.rows[key].hasGap(row.Shard)) {
+				return true
+			}
+		}
+	}
 	return slices.ContainsFunc(s.children[row.LeaseKey], func(child *item) bool {
 		switch {
 		case !row.isOf(child.lease.Incarnation):
@@ -249,6 +258,7 @@ func (g *group) deleteStaleLeases(ctx context.Context, s *survey) error {
 		}
 		if deleted {
 			delete(s.rows, key)
+			s.noteLost(key)
 			g.table.forget(key)
 		} else {
 			g.noteStale(s)

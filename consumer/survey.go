@@ -42,6 +42,9 @@ type streamView struct {
 
 	paused   bool       // the stream or the application is paused
 	topology dbTopology // for a stream of the database
+
+	lost    map[LeaseKey]bool  // shards that have expired and, by their leases, were not done
+	orphans map[LeaseKey]*item // shards of which a parent has expired, and whose leases lack its gap
 }
 
 // item is a shard that exists.
@@ -189,8 +192,10 @@ func (g *group) surveyShard(ctx context.Context, key LeaseKey) (*survey, error) 
 		return nil, nil
 	}
 	for i, row := range rows {
-		if row == nil && source.isClosed(keys[i].Stream, keys[i].Shard) {
-			return nil, nil // only its children show whether it is done
+		switch {
+		case row != nil:
+		case source.isClosed(keys[i].Stream, keys[i].Shard): // only its children show whether it is done
+			return nil, nil
 		}
 	}
 	s := newSurvey()
@@ -202,6 +207,9 @@ func (g *group) surveyShard(ctx context.Context, key LeaseKey) (*survey, error) 
 	s.streams[key.Stream] = &streamView{name: key.Stream, found: true, info: info, met: true}
 	s.derive()
 	g.steps.Add(int64(len(keys)))
+	if s.streams[key.Stream].orphans[key] != nil { // older leases may show more gaps
+		return nil, nil
+	}
 	return s, nil
 }
 
@@ -256,6 +264,9 @@ func (s *survey) derive() {
 	}
 	for _, view := range s.streams {
 		s.passParents(view)
+	}
+	for key := range s.rows {
+		s.noteLost(key)
 	}
 	for _, it := range s.items {
 		s.relateParents(it)
@@ -332,36 +343,113 @@ func (s *survey) relateParents(it *item) {
 			it.lease.Gaps = s.rows[key].Gaps
 		}
 	}
+	orphan := false
 	for _, id := range it.shard.Parents {
 		key := LeaseKey{it.lease.Stream, id}
 		switch parent := s.items[key]; {
 		case parent != nil && !parent.lease.Checkpoint.ShardEnd:
 			it.waiting = append(it.waiting, id)
-		case parent == nil:
-			s.noteExpired(it, key)
+		case parent == nil && s.noteExpired(it, key):
+			orphan = true
+		}
+	}
+	s.setOrphan(it, orphan && !it.lease.Checkpoint.ShardEnd)
+}
+
+// noteExpired notes the gaps that an expired parent has left, and reports whether it has left
+// some that the item's lease lacks: its own, those of its ancestors that nobody has accepted,
+// and those of ancestors that expired later than the parent's lease was written, or that
+// expired while the parent had no lease. If the parent has no lease, the child's lease shows
+// that it was done: see deleteStaleLeases and storeAncestors.
+func (s *survey) noteExpired(it *item, parent LeaseKey) bool {
+	row := s.rows[parent]
+	if row != nil && !row.isOf(it.lease.Incarnation) {
+		row = nil
+	}
+	switch {
+	case row != nil && row.Checkpoint.ShardEnd, row == nil && s.isStored(it.lease.LeaseKey), it.lease.hasGap(parent.Shard):
+		return false
+	}
+	for _, key := range slices.SortedFunc(maps.Keys(s.streams[parent.Stream].lost), compareKeys) {
+		if compareKeys(key, parent) < 0 && s.mayDescend(it, s.rows[key]) {
+			it.inheritGaps(s.rows[key])
+		}
+	}
+	if row != nil {
+		it.inheritGaps(row)
+	} else { // it was created and has expired since the last look
+		it.addGap(LeaseGap{Shard: parent.Shard})
+	}
+	return true
+}
+
+// mayDescend reports whether a lost shard may be an ancestor of an item: the two have hash
+// keys in common. If the store does not keep hash keys, it is one whose children have all
+// expired, so that none of them reports its gap.
+func (s *survey) mayDescend(it *item, row *Lease) bool {
+	if row.HashKeyRange == (braid.HashKeyRange{}) {
+		return len(s.children[row.LeaseKey]) == 0
+	}
+	return overlap(row.HashKeyRange, it.shard.HashKeyRange)
+}
+
+func overlap(a, b braid.HashKeyRange) bool {
+	return a.Start.Compare(b.End) <= 0 && b.Start.Compare(a.End) <= 0
+}
+
+// noteLost notes whether a row shows that an expired shard was not done.
+func (s *survey) noteLost(key LeaseKey) {
+	view, row := s.streams[key.Stream], s.rows[key]
+	if view == nil || !view.met || key.Shard == "" {
+		return
+	}
+	lost := row != nil && s.items[key] == nil && row.isOf(view.info.Incarnation) && !row.Checkpoint.ShardEnd
+	if lost == view.lost[key] {
+		return
+	}
+	if !lost {
+		delete(view.lost, key)
+	} else if view.lost == nil {
+		view.lost = map[LeaseKey]bool{key: true}
+	} else {
+		view.lost[key] = true
+	}
+	s.relateOrphans(view)
+}
+
+// relateOrphans is relateParents of all orphans, after a change of the lost shards.
+func (s *survey) relateOrphans(view *streamView) {
+	for key, it := range view.orphans {
+		s.relateParents(it)
+		s.touch(key)
+	}
+}
+
+// setOrphan notes whether an item's lease lacks gaps of expired parents. Once it has them,
+// the leases of lost shards may no longer be needed.
+func (s *survey) setOrphan(it *item, orphan bool) {
+	view, key := s.streams[it.lease.Stream], it.lease.LeaseKey
+	switch was := view.orphans[key] != nil; {
+	case orphan && view.orphans == nil:
+		view.orphans = map[LeaseKey]*item{key: it}
+	case orphan:
+		view.orphans[key] = it
+	case was:
+		delete(view.orphans, key)
+		for key := range view.lost {
+			s.touch(key)
 		}
 	}
 }
 
-// noteExpired notes the gaps that an expired parent has left: its own, and those of its
-// own parents that nobody has accepted. If it has no lease, the child's lease shows that it
-// was done: see deleteStaleLeases and storeAncestors.
-func (s *survey) noteExpired(it *item, parent LeaseKey) {
-	row := s.rows[parent]
-	switch {
-	case row != nil && row.isOf(it.lease.Incarnation):
-		if row.Checkpoint.ShardEnd {
-			return
+// inheritGaps adds the gaps that a lost shard before this one has left, according to its lease.
+func (it *item) inheritGaps(row *Lease) {
+	for _, gap := range row.Gaps {
+		if !gap.Accepted {
+			it.addGap(gap)
 		}
-		for _, gap := range row.Gaps {
-			if !gap.Accepted {
-				it.addGap(gap)
-			}
-		}
-		it.addGap(LeaseGap{Shard: parent.Shard, FirstLost: row.Checkpoint.SequenceNumber})
-	case !s.isStored(it.lease.LeaseKey): // the parent was created and has expired since the last look
-		it.addGap(LeaseGap{Shard: parent.Shard})
 	}
+	it.addGap(LeaseGap{Shard: row.Shard, FirstLost: row.Checkpoint.SequenceNumber})
 }
 
 // addGap adds a gap, unless the lease has it. It does not change the row that the lease was

@@ -241,7 +241,9 @@ func (s *survey) remove(key LeaseKey) {
 		return
 	}
 	s.setStanding(it, nil)
+	s.setOrphan(it, false)
 	delete(s.items, key)
+	s.noteLost(key)
 	for _, id := range it.shard.Parents {
 		s.disown(LeaseKey{key.Stream, id}, it)
 	}
@@ -259,6 +261,9 @@ func (s *survey) disown(parent LeaseKey, it *item) {
 	}
 	if s.touch(parent); rest == nil {
 		delete(s.children, parent)
+		if view := s.streams[parent.Stream]; view.lost[parent] {
+			s.relateOrphans(view)
+		}
 		return
 	}
 	s.children[parent] = rest
@@ -279,6 +284,7 @@ func (s *survey) setRow(key LeaseKey, row *Lease) {
 			s.touch(LeaseKey{key.Stream, id}) // the parent's lease may no longer be needed
 		}
 	}
+	s.noteLost(key)
 	s.touchFamily(key)
 }
 

@@ -75,8 +75,8 @@ var consumerFaults = []fault{
 		promise: "parents come before their children",
 		edits: []edit{{
 			"consumer/survey.go",
-			"			s.noteExpired(it, key)\n		}\n	}\n}",
-			"			s.noteExpired(it, key)\n		}\n	}\n	if len(it.shard.Parents) == 2 && len(it.waiting) == 1 {\n		it.waiting = nil\n	}\n}",
+			"			orphan = true\n		}\n	}\n",
+			"			orphan = true\n		}\n	}\n	if len(it.shard.Parents) == 2 && len(it.waiting) == 1 {\n		it.waiting = nil\n	}\n",
 		}},
 		test:  simulation,
 		finds: `came before an earlier one|began before`,
