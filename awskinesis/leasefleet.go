@@ -121,7 +121,7 @@ func (f *fleet) member(worker string) *member {
 func (f *fleet) writeMetrics(ctx context.Context, worker string, now time.Time) error {
 	seconds := strconv.FormatInt(now.Unix(), 10)
 	values, limits := writeMeasurements(f.estimate(worker))
-	_, err := askTable(ctx, f.store, "report to", f.store.client.UpdateItem, &dynamodb.UpdateItemInput{
+	_, err := askTable(ctx, f.store, "report", f.store.client.UpdateItem, &dynamodb.UpdateItemInput{
 		TableName:           &f.store.leases.name,
 		Key:                 leaseRow{attrKey: stringAttr(worker)},
 		UpdateExpression:    aws.String("SET #lut = :now, #slu = :now, #sup = :sup, #type = :type, #values = :values, #limits = :limits, #braid = :braid"),

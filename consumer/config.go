@@ -145,12 +145,12 @@ type Config struct {
 	// with the first record that exists. Each gap is logged. [App.Seek] moves past a gap
 	// without a call of OnGap.
 	//
-	// If a whole shard has expired, OnGap is called before its children begin, for each child
-	// on its own; fields of gap that are unknown are then zero. If children have expired as
-	// well, it is called before descendants of these begin. The children's leases have
-	// the gap and whether it was accepted: see Gaps of [Lease]. A gap that was accepted is
-	// reported again only if the worker dies before that is stored. For a gap inside a shard
-	// that is the next checkpoint.
+	// If a whole shard has expired, OnGap is called once for each of its children, before the
+	// child begins; fields of gap that are unknown are then zero. If children have expired as
+	// well, it is called for their descendants instead. The leases of these shards store the
+	// gap, and whether it was accepted: see Gaps of [Lease]. An accepted gap is reported again
+	// only if the worker dies before the acceptance is stored. For a gap inside a shard, the
+	// next checkpoint stores it.
 	OnGap func(ctx context.Context, stream string, gap *braid.TrimmedError) error
 
 	// Deaggregate unpacks records that the Kinesis Producer Library has aggregated. Records

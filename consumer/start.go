@@ -156,9 +156,9 @@ func (g *group) resolve(ctx context.Context, leases []Lease, shards []ShardInfo,
 	return nil
 }
 
-// isNeeded reports whether a row belongs to an expired parent, and a child has no lease
-// yet, or one that lacks the gap that the parent has left. If children have expired as well,
-// shards that may descend from them count as children.
+// isNeeded reports whether a row belongs to an expired parent with a child that has no
+// lease yet, or whose lease lacks the gap that the parent has left. If children have expired
+// as well, shards that may descend from them count as children.
 func (s *survey) isNeeded(row *Lease) bool {
 	view := s.streams[row.Stream]
 	if view.lost[row.LeaseKey] {

@@ -9,15 +9,15 @@ import (
 	"github.com/braidstream/braid/internal/layout"
 )
 
-// Time may pass for any number of entries at once, but other callers and commits wait for the mutex
-// meanwhile. Therefore all work of this file is done in pieces. What is left sets behind: then some
-// entries are in a phase that is over. A call that depends on all entries continues until nothing is
-// left, and releases the mutex between the pieces. A call that depends on a single entry calls
-// catchUp first. While receivers wait, the alarm makes the next piece follow.
+// Any number of entries may expire or become due at once, and other callers and commits wait for the
+// mutex while they are moved. So all work of this file is done in pieces. While some is left, behind
+// is set: some entries are in a phase that is over. A call that depends on all entries continues until
+// nothing is left, and releases the mutex between the pieces. A call that depends on a single entry
+// calls catchUp first. While receivers wait, the alarm starts the next piece.
 //
 // Each delivery ends once, and each record expires once. So a receiver lets time pass for twice as
-// many entries as it asks for, and a commit deletes as many rows as the one before has written, and
-// some more. Thus neither entries nor rows of the past pile up, however many records are received.
+// many entries as it asks for, and a commit deletes somewhat more rows than the one before has
+// written. So expired entries and their rows do not pile up, however many records are received.
 
 // Sizes of pieces, in entries. One takes about 3 microseconds.
 const (
@@ -136,8 +136,8 @@ func (s *state) isTried(e *entry) bool {
 	return s.lowered && (e.phase == ready || e.phase == held) && s.isSpent(int(e.receives))
 }
 
-// nextReady returns the entry that is to be received again next, or nil if there is none, or if the
-// first ones are of phases that are over.
+// nextReady returns the entry that is to be received again next. It returns nil if there is none, or
+// if the phases of the first passedInCommit entries are over.
 func (s *state) nextReady(now uint64) *entry { return s.nextIn(&s.ready, ready, now) }
 
 // nextDead is nextReady for dead letters.

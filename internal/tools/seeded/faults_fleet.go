@@ -68,8 +68,8 @@ var fleetFaults = []fault{
 		promise: "leases are assigned to live workers",
 		edits: []edit{{
 			"awskinesis/leasefleet.go",
-			"		if time.Since(sight.changed) < metricsLast+f.store.opts.LeaseDuration && !sight.failing {\n",
-			"		if !sight.failing {\n",
+			"	return time.Since(sight.changed) < metricsLast+f.store.opts.LeaseDuration && !sight.failing\n",
+			"	return !sight.failing\n",
 		}},
 		test:  test{dir: "awskinesis", run: "^TestLeaderKnowsWhoLives$"},
 		finds: `Error:`,
