@@ -19,14 +19,18 @@ type TrimmedError struct {
 	// the number of a record: the shard may be empty.
 	FirstAvailable SequenceNumber
 
-	// Suspected reports whether it is unknown if records were trimmed. LastLost is then zero. A
-	// database always knows. Another consumer.Source may not, such as one on Kinesis, which moves
-	// a reader silently.
+	// Suspected reports whether it is unknown if records were trimmed. LastLost is then zero. It
+	// is unknown of a shard that expired before a consumer had reached its end: nothing shows
+	// whether records were left. Of other shards a database always knows. Another
+	// consumer.Source may not, such as one on Kinesis, which moves a reader silently.
 	Suspected bool `json:",omitzero"`
 }
 
 // Error names the shard and the numbers that are known.
 func (e *TrimmedError) Error() string {
+	if e.Suspected && e.FirstAvailable.IsZero() {
+		return fmt.Sprintf("records of %s from %s on may have been trimmed", e.Shard, e.FirstLost)
+	}
 	if e.Suspected {
 		return fmt.Sprintf("records of %s from %s on may have been trimmed; the first available is at %s",
 			e.Shard, e.FirstLost, e.FirstAvailable)

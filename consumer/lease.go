@@ -166,7 +166,7 @@ type Lease struct {
 	Throughput float64 `json:",omitzero"`
 }
 
-// LeaseGap names a shard that expired before all of it was processed. It is in the leases
+// LeaseGap names a shard that expired before a worker had reached its end. It is in the leases
 // of that shard's children, or, if these expired as well, of their nearest descendants that
 // exist. In a database, those have it only if all children expired.
 type LeaseGap struct {
@@ -182,9 +182,10 @@ type LeaseGap struct {
 	Accepted bool `json:",omitzero"`
 }
 
-// trimmed returns the gap as OnGap receives it.
+// trimmed returns the gap as OnGap receives it. It is suspected: the shard may have ended with its
+// last processed record, and no lease shows that.
 func (g *LeaseGap) trimmed() *braid.TrimmedError {
-	return &braid.TrimmedError{Shard: g.Shard, FirstLost: g.FirstLost}
+	return &braid.TrimmedError{Shard: g.Shard, FirstLost: g.FirstLost, Suspected: true}
 }
 
 // hasGap reports whether the lease names a gap of the shard, even if it was accepted.
