@@ -50,6 +50,16 @@ func (s *state) sweep(now uint64, most *int) bool {
 	return true
 }
 
+// sweepAll is sweep for a queue that was just loaded: records may be gone while older ones of another
+// shard exist. What has expired is stored shard by shard, and the clock may have been set back since.
+func (s *state) sweepAll(now uint64) {
+	for _, e := range s.entries {
+		if !s.shows(e.place) {
+			s.depart(e, now)
+		}
+	}
+}
+
 // depart drops an entry whose record was trimmed or has expired. A timeout or delay that ended before
 // the removal has passed, and a record that a lower limit has made dead is dead, even if pass has not
 // reached them. So a record that was dead counts as an expired dead letter.

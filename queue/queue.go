@@ -428,7 +428,9 @@ func (q *Queue) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	q.passedIn(&s, q.door.Now(), math.MaxInt) // nobody waits for it
+	now = q.door.Now()
+	q.passedIn(&s, now, math.MaxInt) // nobody waits for it
+	s.sweepAll(now)
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.state, q.loaded = s, true
