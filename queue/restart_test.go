@@ -3,15 +3,18 @@ package queue_test
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
 
 	"github.com/braidstream/braid"
 	"github.com/braidstream/braid/braidtest"
+	"github.com/braidstream/braid/internal/companion"
 	"github.com/braidstream/braid/internal/testdisk"
 	"github.com/braidstream/braid/queue"
 )
@@ -59,6 +62,60 @@ func TestTheBackoffOfAWorkerOutlastsTheProcess(t *testing.T) {
 		time.Sleep(time.Hour)
 		require.Len(t, k.receive(q, 1), 1)
 		require.NoError(t, k.db.Close())
+	})
+}
+
+// What expires is stored shard by shard. If the power is cut in between, and the clock is set back,
+// records of one shard are gone while older ones of another shard can be read again. A queue has what
+// can be read.
+func TestNoRecordIsInFlightThatIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := testdisk.New()
+		open := func(disk *testdisk.Disk, clock func() time.Time) *braid.DB {
+			db, err := companion.Open("/db", &braid.Options{ReserveBytes: -1}, companion.Environment{FS: disk, Clock: clock})
+			require.NoError(t, err)
+			return db.(*braid.DB)
+		}
+		db := open(disk, nil)
+		s, err := db.CreateStream(ctx, "s", &braid.StreamOptions{Shards: 2})
+		require.NoError(t, err)
+		k := &kit{t, db, s}
+		q := k.open("q", queue.Options{VisibilityTimeout: 12 * time.Hour, MaxReceives: -1})
+		begun := time.Now()
+		for _, shard := range []int{0, 1, 1, 0} { // both have a record older than one of the other's
+			require.NoError(t, k.putOne("x", s.Shards()[shard].HashKeyRange().Start))
+		}
+		require.Len(t, k.receive(q, 10), 4)
+
+		var images []*testdisk.Disk
+		disk.Before(func(op testdisk.Op) error {
+			if op.Changes() {
+				images = append(images, testdisk.On(disk.Mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rand.New(rand.NewPCG(1, 2))})))
+			}
+			return nil
+		})
+		time.Sleep(25 * time.Hour)
+		synctest.Wait()
+		disk.Before(nil)
+		require.NoError(t, db.Close())
+
+		halves := 0
+		for _, image := range images {
+			db := open(image, func() time.Time { return begun.Add(time.Minute) })
+			s, err := db.Stream("s")
+			require.NoError(t, err)
+			q, err := queue.Get(ctx, db, "q")
+			require.NoError(t, err)
+			d, err := q.Describe(ctx)
+			require.NoError(t, err)
+			there := s.Describe().Records
+			if there == 2 {
+				halves++
+			}
+			require.Equal(t, there, d.Visible+d.InFlight)
+			require.NoError(t, db.Close())
+		}
+		require.Positive(t, halves, "of %d images", len(images))
 	})
 }
 

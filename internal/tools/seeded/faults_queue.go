@@ -260,4 +260,12 @@ var queueFaults = []fault{
 		test:    test{dir: "queue", run: "^TestAWaiterBehindManyThatAreTrimmed$"},
 		finds:   `Should be zero`,
 	},
+	{
+		name:    "open-keeps-what-is-gone",
+		what:    "after an open, a queue looks for lost records only up to the oldest one that is left",
+		promise: "a description of a queue is exact",
+		edits:   []edit{{"queue/queue.go", "	s.sweepAll(now)\n", ""}},
+		test:    test{dir: "queue", run: "^TestNoRecordIsInFlightThatIsGone$"},
+		finds:   `Not equal`,
+	},
 }
