@@ -170,6 +170,7 @@ func TestHandOverWithAnIndexOfOwners(t *testing.T) {
 		})
 		two, links := c.indexedMember("two")
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		require.Less(c, taken.Sub(requested), leaseDuration*3/4, "before all are listed again")
 		require.Zero(c, links.owned.Load())
 		require.NoError(c, two.stop())
