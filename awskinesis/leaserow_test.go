@@ -262,16 +262,7 @@ func TestWriteWhoseAnswerIsLostIsDone(t *testing.T) {
 		store := ordersStore(t, d, nil)
 		lease := consumer.Lease{LeaseKey: key(leaseShard), Owner: "one"}
 		for range 3 {
-			lost := false
-			d.SetFaults(func(op string, _ map[string]any) string {
-				if op == "UpdateItem" && !lost {
-					lost = true
-					return "after abort"
-				}
-				return ""
-			})
-			lease = setLease(t, store, lease)
-			require.True(t, lost)
+			lease = setLeaseUnanswered(t, d, store, lease)
 			require.Equal(t, lease.Version, getLease(t, store, leaseShard).Version)
 		}
 		d.SetFaults(nil)
@@ -281,6 +272,22 @@ func TestWriteWhoseAnswerIsLostIsDone(t *testing.T) {
 		require.NoError(t, err)
 		require.False(t, stored)
 	})
+}
+
+// setLeaseUnanswered stores a lease. The response to the first attempt is lost.
+func setLeaseUnanswered(t *testing.T, d *dynamotest.Service, store consumer.LeaseStore, lease consumer.Lease) consumer.Lease {
+	t.Helper()
+	lost := false
+	d.SetFaults(func(op string, _ map[string]any) string {
+		if op == "UpdateItem" && !lost {
+			lost = true
+			return "after abort"
+		}
+		return ""
+	})
+	lease = setLease(t, store, lease)
+	require.True(t, lost)
+	return lease
 }
 
 // A write that was stored although its answer was lost is refused when the SDK repeats it. That is
@@ -311,16 +318,7 @@ func TestRefusalsCostNoRetries(t *testing.T) {
 				require.NoError(t, err)
 				lease := consumer.Lease{LeaseKey: key(leaseShard), Owner: "one"}
 				for range 10 {
-					lost := false
-					d.SetFaults(func(op string, _ map[string]any) string {
-						if op == "UpdateItem" && !lost {
-							lost = true
-							return "after abort"
-						}
-						return ""
-					})
-					lease = setLease(t, store, lease)
-					require.True(t, lost)
+					lease = setLeaseUnanswered(t, d, store, lease)
 				}
 				require.EqualValues(t, tokens, quota.Remaining())
 				d.SetFaults(func(string, map[string]any) string { return "abort" })
