@@ -146,11 +146,11 @@ type Config struct {
 	// without a call of OnGap.
 	//
 	// If a whole shard has expired, OnGap is called once for each of its children, before the
-	// child begins. The gap is then Suspected, and unknown fields are zero. If children have expired as
-	// well, it is called for their descendants instead. The leases of these shards store the
-	// gap, and whether it was accepted: see Gaps of [Lease]. An accepted gap is reported again
-	// only if the worker dies before the acceptance is stored. For a gap inside a shard, the
-	// next checkpoint stores it.
+	// child begins. The gap is then Suspected, and unknown fields are zero. If children have
+	// expired as well, it is called for their descendants instead. The leases of these shards
+	// store the gap, and whether it was accepted: see Gaps of [Lease]. An accepted gap is
+	// reported again only if the worker dies before the acceptance is stored. For a gap inside
+	// a shard, the next checkpoint stores it.
 	OnGap func(ctx context.Context, stream string, gap *braid.TrimmedError) error
 
 	// Deaggregate unpacks records that the Kinesis Producer Library has aggregated. Records
